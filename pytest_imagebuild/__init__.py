@@ -1,0 +1,75 @@
+"""Run tests inside the image that they name: a pytest plugin with Modal-style image chains.
+
+Importing this package needs the standard library alone, because test modules are imported inside containers too.
+It loads the chain at its first use: a run without images pays almost nothing for the plugin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_imagebuild.errors import (
+    BaseImageError,
+    DefinitionError,
+    EngineError,
+    EngineUnavailableError,
+    ImageBuildError,
+    LocalFileError,
+    LockfileError,
+    ModuleNotMountable,
+    PythonMissingError,
+    SourceLocation,
+    StepError,
+    UnknownVersionError,
+    WireError,
+)
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.image import FilePatternMatcher, Image
+
+    __version__: str
+
+__all__ = [
+    "BaseImageError",
+    "DefinitionError",
+    "EngineError",
+    "EngineUnavailableError",
+    "FilePatternMatcher",
+    "Image",
+    "ImageBuildError",
+    "LocalFileError",
+    "LockfileError",
+    "ModuleNotMountable",
+    "PythonMissingError",
+    "SourceLocation",
+    "StepError",
+    "UnknownVersionError",
+    "WireError",
+    "__version__",
+]
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - slow, and seldom asked for
+
+    try:
+        return metadata.version("pytest-imagebuild")
+    except metadata.PackageNotFoundError:
+        # In a container the package is mounted, not installed.
+        return "0+unknown"
+
+
+if not TYPE_CHECKING:  # else a type checker would take every name for one of this module
+
+    def __getattr__(name: str) -> object:
+        if name in ("FilePatternMatcher", "Image"):
+            from pytest_imagebuild import image  # noqa: PLC0415 - on demand, see above
+
+            value: object = getattr(image, name)
+        elif name == "__version__":
+            value = _version()
+        else:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        globals()[name] = value
+        return value

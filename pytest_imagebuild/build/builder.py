@@ -1,0 +1,239 @@
+"""Build what is missing of plans: warm check, deepest built ancestor, one build per key, independent images in parallel."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from filelock import FileLock
+
+from pytest_imagebuild.build.maker import LayerMaker, LayerPins
+from pytest_imagebuild.build.pins import Pins
+from pytest_imagebuild.build.progress import Progress, Tally
+from pytest_imagebuild.build.reasons import miss_reason
+from pytest_imagebuild.build.settings import BuildSettings
+from pytest_imagebuild.engines.protocol import BuiltLayer, Engine, LayerLabels
+from pytest_imagebuild.plan.keys import KeyInputs
+from pytest_imagebuild.plan.plan import Plan, PlannedLayer
+
+__all__ = ["ImageBuilder"]
+
+PARALLEL = 4
+"""Images built side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A layer of a plan and the built layer that it stands on."""
+
+    plan: Plan
+    layer: PlannedLayer
+    parent: BuiltLayer | None
+
+    @property
+    def parent_key(self) -> str:
+        return self.parent.labels.key if self.parent else ""
+
+    @property
+    def name(self) -> str:
+        """Name this place for progress: the same for two images that share the layer."""
+        return f"{self.layer.definition}:{self.parent_key}"
+
+
+class ImageBuilder:
+    """Builds plans on one engine during one run. Thread-safe."""
+
+    def __init__(self, engine: Engine, pins: Pins, settings: BuildSettings, progress: Progress) -> None:
+        self.engine = engine
+        self.pins = pins
+        self.settings = settings
+        self.progress = progress
+        self.tally = Tally()
+        self._capabilities = engine.capabilities()
+        self._guard = threading.Lock()
+        self._index: dict[str, BuiltLayer] | None = None
+        self._counted: set[str] = set()
+
+    def build_all(self, plans: Sequence[Plan]) -> list[Future[BuiltLayer]]:
+        """Build plans side by side; return their futures in order, all of them done.
+
+        Plans that need nothing are answered from one look-up, without a thread.
+        """
+        warm = [self.warm(plan) for plan in plans]
+        pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="imagebuild")
+        futures = [
+            _done(built) if built else pool.submit(self.build, plan) for plan, built in zip(plans, warm, strict=True)
+        ]
+        try:
+            wait(futures)
+        finally:
+            # On Ctrl-C nobody waits here: closing the engine ends what still runs.
+            pool.shutdown(wait=False, cancel_futures=True)
+        return futures
+
+    def warm(self, plan: Plan) -> BuiltLayer | None:
+        """Return the top layer if everything is built and nothing is to be rebuilt; else None."""
+        built = self._reusable(plan)
+        if len(built) < len(plan.layers):
+            return None
+        for layer in built:
+            self._count_reused(layer)
+        return built[-1]
+
+    def build(self, plan: Plan) -> BuiltLayer:
+        """Return the top layer of a plan, building what is missing above the deepest built one.
+
+        Raises StepError, BaseImageError, LockfileError, EngineError.
+        """
+        reusable = self._reusable(plan)
+        for layer in reusable:
+            self._count_reused(layer)
+        parent = reusable[-1] if reusable else None
+        missing = plan.layers[len(reusable) :]
+        if missing:
+            self._explain(_Place(plan, missing[0], parent))
+        for layer in missing:
+            parent = self._make(_Place(plan, layer, parent))
+        if parent is None:
+            raise AssertionError("a plan has at least its base layer")
+        return parent
+
+    def _reusable(self, plan: Plan) -> list[BuiltLayer]:
+        """Return the built layers of a plan, from the base up to the first that is missing or to be rebuilt."""
+        built: list[BuiltLayer] = []
+        for layer in plan.layers:
+            place = _Place(plan, layer, built[-1] if built else None)
+            inputs = self._known_inputs(place)
+            found = self._layers().get(inputs.key) if inputs else None
+            if found is None or self._must_rebuild(layer, found):
+                break
+            built.append(found)
+        return built
+
+    def _layers(self) -> dict[str, BuiltLayer]:
+        """Return the engine's index as it was at the first call, and what this process added to it."""
+        with self._guard:
+            if self._index is None:
+                self._index = dict(self.engine.layers(self.settings.namespace))
+            return self._index
+
+    def _must_rebuild(self, layer: PlannedLayer, found: BuiltLayer) -> bool:
+        forced = (self.settings.mode.force or layer.force) and not self.settings.mode.ignore_cache
+        return forced and found.labels.run != self.settings.run
+
+    def _known_inputs(self, place: _Place) -> KeyInputs | None:
+        """Return what the layer's key is made of, if the lockfile says all that it must say."""
+        layer = place.layer
+        if layer.base is not None:
+            base = self.pins.known_base(layer)
+            return self._inputs(place, base) if base else None
+        if layer.install is not None:
+            packages = self.pins.known_packages(layer)
+            return self._inputs(place, packages) if packages is not None else None
+        return self._inputs(place, None)
+
+    def _inputs(self, place: _Place, pins: LayerPins) -> KeyInputs:
+        return place.layer.inputs(
+            builder=place.plan.builder.version,
+            platform=self._capabilities.platform,
+            parent=place.parent_key,
+            generation=place.parent.labels.generation if place.parent else "",
+            pins=pins,
+        )
+
+    def _explain(self, place: _Place) -> None:
+        inputs = self._known_inputs(place)
+        if inputs is None:
+            self.progress.missed(place.layer.title, "the lockfile has no record for it that may be used")
+        elif inputs.key in self._layers():
+            self.progress.missed(place.layer.title, "it is built anew by force")
+        else:
+            index = self._layers()
+            with self._guard:
+                layers = tuple(index.values())  # other threads add to it
+            self.progress.missed(place.layer.title, miss_reason(place.layer.title, inputs, layers))
+
+    def _make(self, place: _Place) -> BuiltLayer:
+        """Build one layer under the lock of its definition, unless somebody else did meanwhile."""
+        with self._locked(place):
+            begun = time.monotonic()
+            try:
+                found, fresh = self._make_locked(place)
+            except BaseException:
+                self.progress.failed(place.name)
+                raise
+        if fresh:
+            self._count_built(found, place, time.monotonic() - begun)
+        else:
+            self._count_reused(found)
+            self.progress.reused(place.name)
+        return found
+
+    def _make_locked(self, place: _Place) -> tuple[BuiltLayer, bool]:
+        maker = LayerMaker(
+            engine=self.engine,
+            pins=self.pins,
+            settings=self.settings,
+            platform=self._capabilities.platform,
+            builder=place.plan.builder,
+        )
+
+        def output(line: str) -> None:
+            self.progress.said(place.name, line)
+
+        self.progress.begun(place.name, place.plan.image.label, place.layer.title)
+        pins = maker.resolve(place.layer, place.parent, output)
+        inputs = self._inputs(place, pins)
+        found = self.engine.find(inputs.key, self.settings.namespace)
+        if found and not self._must_rebuild(place.layer, found):
+            return found, False
+        return maker.make(place.layer, place.parent, pins, self._labels(place, inputs, found), output), True
+
+    def _labels(self, place: _Place, inputs: KeyInputs, replaced: BuiltLayer | None) -> LayerLabels:
+        """Return the labels of a layer to be; one that replaces another gets a new generation."""
+        return LayerLabels(
+            key=inputs.key,
+            parent=place.parent_key,
+            generation=secrets.token_hex(8) if replaced else "",
+            run=self.settings.run,
+            namespace=self.settings.namespace,
+            step=place.layer.title,
+            inputs=inputs.to_dict(),
+        )
+
+    @contextmanager
+    def _locked(self, place: _Place) -> Iterator[None]:
+        folder = self.settings.cache_dir / "locks" / self._capabilities.identity.replace(":", "-")[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = f"{self.settings.namespace}-" if self.settings.namespace else ""
+        with FileLock(folder / f"{prefix}{place.layer.definition}.lock"):
+            yield
+
+    def _count_built(self, layer: BuiltLayer, place: _Place, seconds: float) -> None:
+        with self._guard:
+            if self._index is not None:
+                self._index[layer.labels.key] = layer
+            self._counted.add(layer.labels.key)
+            self.tally.built += 1
+            self.tally.seconds += seconds
+        self.progress.built(place.name, seconds)
+
+    def _count_reused(self, layer: BuiltLayer) -> None:
+        with self._guard:
+            if layer.labels.key in self._counted:
+                return
+            self._counted.add(layer.labels.key)
+            if self._index is not None:
+                self._index[layer.labels.key] = layer
+            self.tally.reused += 1
+
+
+def _done(layer: BuiltLayer) -> Future[BuiltLayer]:
+    future: Future[BuiltLayer] = Future()
+    future.set_result(layer)
+    return future

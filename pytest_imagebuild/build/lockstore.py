@@ -1,0 +1,89 @@
+"""The lockfile on disk: read, changed under a lock, replaced atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_imagebuild.errors import LockfileError
+from pytest_imagebuild.lockfile import Lockfile
+
+__all__ = ["LockMode", "LockStore"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockMode:
+    """What may be done to the lockfile.
+
+    `locked`: nothing may be written. `upgrade`: resolve again; `names` limits that to packages or base references,
+    empty means all.
+    """
+
+    locked: bool = False
+    upgrade: bool = False
+    names: frozenset[str] = field(default_factory=frozenset)
+
+    def upgrades(self, *names: str) -> bool:
+        """Tell whether any of `names` is to be resolved again."""
+        return self.upgrade and (not self.names or not self.names.isdisjoint(names))
+
+
+class LockStore:
+    """A lockfile at `path`. The lock that guards it lies in `cache_dir`, so nothing is left beside the user's file."""
+
+    def __init__(self, path: Path, cache_dir: Path) -> None:
+        self.path = path
+        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+        self._guard = cache_dir / "locks" / f"lockfile-{name}.lock"
+
+    def read(self) -> Lockfile:
+        """Return what the file holds; an empty lockfile where there is none. Raises LockfileError."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Lockfile()
+        except (OSError, UnicodeDecodeError) as error:
+            raise LockfileError(f"{self.path.name} cannot be read: {error}.") from error
+        return Lockfile.loads(text, self.path.name)
+
+    def change(self, update: Callable[[Lockfile], Lockfile]) -> Lockfile:
+        """Apply `update` to what the file holds now, and write the result if it differs. Return the result."""
+        with self._guarded():
+            before = self.read()
+            after = update(before)
+            if after != before or not self.path.exists():
+                self._replace(after.dumps())
+            return after
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        self._guard.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._guard):
+            yield
+
+    def _replace(self, text: str) -> None:
+        try:
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as error:
+            raise LockfileError(
+                f"{self.path} cannot be written: {error}. Use --image-locked where the lockfile may not change."
+            ) from error
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            temporary.chmod(self._mode())
+            temporary.replace(self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _mode(self) -> int:
+        return self.path.stat().st_mode & 0o777 if self.path.exists() else 0o644

@@ -1,0 +1,125 @@
+"""Pins: read from the lockfile; resolved and written where the lockfile has no record and may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pytest_imagebuild.build.installs import tool_of
+from pytest_imagebuild.build.lockstore import LockMode, LockStore
+from pytest_imagebuild.engines.protocol import BasePin
+from pytest_imagebuild.errors import LockfileError
+from pytest_imagebuild.image.instructions import Install
+from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin
+from pytest_imagebuild.plan.plan import PlannedLayer
+
+__all__ = ["Pins"]
+
+Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
+"""Resolves an install in the image below it, keeping the given pins where it can."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Pins:
+    """The pins of one run, on one platform. `lockfile` is what the file held when it was last read or written."""
+
+    store: LockStore
+    mode: LockMode
+    platform: str
+    lockfile: Lockfile
+    used_bases: set[tuple[str, str]]
+    used_layers: set[tuple[str, str]]
+    upgraded: set[str]
+
+    @classmethod
+    def read(cls, store: LockStore, mode: LockMode, platform: str) -> Pins:
+        """Read the lockfile. Raises LockfileError."""
+        return cls(
+            store=store,
+            mode=mode,
+            platform=platform,
+            lockfile=store.read(),
+            used_bases=set(),
+            used_layers=set(),
+            upgraded=set(),
+        )
+
+    def known_base(self, layer: PlannedLayer) -> BasePin | None:
+        """Return the recorded pin of a base layer; None if it must be resolved first."""
+        self.used_bases.add((layer.root, self.platform))
+        record = self.lockfile.base(layer.root, self.platform)
+        if record is None or (layer.root not in self.upgraded and self.mode.upgrades(layer.root)):
+            return None
+        return BasePin(digest=record.digest, source=record.source)
+
+    def known_packages(self, layer: PlannedLayer) -> tuple[Pin, ...] | None:
+        """Return the recorded pins of an install layer; None if they must be resolved first."""
+        self.used_layers.add((layer.definition, self.platform))
+        record = self.lockfile.layer(layer.definition, self.platform)
+        if record is None:
+            return None
+        names = [pin.name for pin in record.packages]
+        if layer.definition not in self.upgraded and self.mode.upgrades(*names):
+            return None
+        return record.packages
+
+    def resolve_base(self, layer: PlannedLayer, ask: Callable[[], BasePin]) -> BasePin:
+        """Return the pin of a base layer, asking for it where the lockfile has none, and record it."""
+        self.lockfile = self.store.read()
+        known = self.known_base(layer)
+        if known:
+            return known
+        self._refuse_when_locked(layer)
+        pin = ask()
+        record = BaseRecord(reference=layer.root, platform=self.platform, source=pin.source, digest=pin.digest)
+        self.lockfile = self.store.change(lambda lockfile: lockfile.with_base(record))
+        self.upgraded.add(layer.root)
+        return pin
+
+    def resolve_packages(self, layer: PlannedLayer, install: Install, resolve: Resolver) -> tuple[Pin, ...]:
+        """Return the pins of an install layer, resolving where the lockfile has none, and record them."""
+        self.lockfile = self.store.read()
+        known = self.known_packages(layer)
+        if known is not None:
+            return known
+        self._refuse_when_locked(layer)
+        record = LayerRecord(
+            id=layer.definition,
+            base=layer.root,
+            platform=self.platform,
+            tool=tool_of(install).name,
+            request=tool_of(install).request,
+            packages=(),
+        )
+        pins = resolve(install, self._preferences(record))
+        record = replace(record, packages=pins)
+        self.lockfile = self.store.change(lambda lockfile: lockfile.with_layer(record))
+        self.upgraded.add(layer.definition)
+        return pins
+
+    def prune(self) -> None:
+        """Drop the records that this run did not use."""
+        bases, layers = self.used_bases, self.used_layers
+        here = self.platform
+
+        def kept(lockfile: Lockfile) -> Lockfile:
+            elsewhere_bases = {(item.reference, item.platform) for item in lockfile.bases if item.platform != here}
+            elsewhere_layers = {(item.id, item.platform) for item in lockfile.layers if item.platform != here}
+            return lockfile.keeping(bases | elsewhere_bases, layers | elsewhere_layers)
+
+        self.lockfile = self.store.change(kept)
+
+    def _preferences(self, record: LayerRecord) -> tuple[Pin, ...]:
+        if record.tool == "apt" or (self.mode.upgrade and not self.mode.names):
+            return ()
+        kept = self.lockfile.preferences(record)
+        return tuple(pin for pin in kept if not self.mode.upgrades(pin.name))
+
+    def _refuse_when_locked(self, layer: PlannedLayer) -> None:
+        if self.mode.locked:
+            place = f" at {layer.where}" if layer.where else ""
+            raise LockfileError(
+                f"{self.store.path.name} has no record for {layer.title}{place} on {self.platform}, and --image-locked "
+                "forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and commit the lockfile."
+            )
+

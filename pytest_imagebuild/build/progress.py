@@ -1,0 +1,67 @@
+"""What a build tells while it runs. The terminal listens; a build never writes to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["NullProgress", "Progress", "Tally"]
+
+
+class Progress(Protocol):
+    """Hears of the layers of a run. Called from several threads. `layer` names one layer for the whole run."""
+
+    def begun(self, layer: str, image: str, title: str) -> None:
+        """A layer is being made: pinned, or built."""
+
+    def said(self, layer: str, line: str) -> None:
+        """A layer in the making printed a line."""
+
+    def built(self, layer: str, seconds: float) -> None:
+        """The layer is there."""
+
+    def failed(self, layer: str) -> None:
+        """The layer could not be made."""
+
+    def reused(self, layer: str) -> None:
+        """Another process or thread made the layer meanwhile."""
+
+    def missed(self, title: str, reason: str) -> None:
+        """The layer `title` was not in the cache, because of `reason`."""
+
+
+class NullProgress:
+    """Hears nothing."""
+
+    def begun(self, layer: str, image: str, title: str) -> None:
+        """Ignore it."""
+
+    def said(self, layer: str, line: str) -> None:
+        """Ignore it."""
+
+    def built(self, layer: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def failed(self, layer: str) -> None:
+        """Ignore it."""
+
+    def reused(self, layer: str) -> None:
+        """Ignore it."""
+
+    def missed(self, title: str, reason: str) -> None:
+        """Ignore it."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Counts of a run, for its summary line. `seconds` is the time spent building, summed over layers."""
+
+    reused: int = 0
+    built: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another process of the same run."""
+        self.reused += other.reused
+        self.built += other.built
+        self.seconds += other.seconds

@@ -1,0 +1,105 @@
+"""How the worker's pytest is set up: the controller's options, arguments and environment, as far as they mean something inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_imagebuild.options import INI_KEYS
+from pytest_imagebuild.session.tree import ProjectTree
+
+__all__ = ["environment", "import_path", "ini_names", "worker_options"]
+
+_OFF: Mapping[str, Any] = {
+    "usepdb": False,
+    "usepdb_cls": None,
+    "trace": False,
+    "collectonly": False,
+    "keyword": "",
+    "markexpr": "",
+    "deselect": None,
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "stepwise": False,
+    "stepwise_skip": False,
+    "stepwise_reset": False,
+    "cacheclear": False,
+    "cacheshow": None,
+    "xmlpath": None,
+    "pastebin": None,
+    "setupshow": False,
+    "setuponly": False,
+    "setupplan": False,
+    "showfixtures": False,
+    "show_fixtures_per_test": False,
+    "help": False,
+    "version": 0,
+    "file_or_dir": [],
+    "numprocesses": None,
+    "maxprocesses": None,
+    "dist": "no",
+    "tx": [],
+    "looponfail": False,
+}
+"""Options that act on the controller, with the value that switches them off in a worker."""
+
+_OURS = {
+    "no_image",
+    "image_engine",
+    "force_build",
+    "ignore_image_cache",
+    "image_locked",
+    "image_lock_upgrade",
+    "image_build_only",
+}
+_OUR_PLUGINS = {"imagebuild", "pytest_imagebuild.plugin", "xdist", "xdist.plugin"}
+_PASSED_ON = ("CI", "BUILD_NUMBER", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_THEME")
+"""Variables that change what pytest does or prints: it shortens assertion texts unless CI is set."""
+
+
+def worker_options(config: pytest.Config) -> dict[str, Any]:
+    """Return the option values for the worker: those that JSON can carry unchanged."""
+    options = {
+        name: value
+        for name, value in vars(config.option).items()
+        if name not in _OURS and not name.startswith("cov") and _crosses(value)
+    }
+    options.update({name: value for name, value in _OFF.items() if name in options})
+    options["plugins"] = [name for name in config.option.plugins if name not in _OUR_PLUGINS]
+    options["rootdir"] = str(config.rootpath)
+    options["inifilename"] = str(config.inipath) if config.inipath else None
+    options["override_ini"] = [*(getattr(config.option, "override_ini", None) or []), "required_plugins="]
+    return options
+
+
+def ini_names() -> list[str]:
+    """Return ini keys that the worker must accept although nothing inside reads them."""
+    return list(INI_KEYS)
+
+
+def import_path(tree: ProjectTree, source_root: str) -> list[str]:
+    """Return the folders to put in front of the worker's `sys.path`.
+
+    Local Python sources come first, then the folders of the project that this process imports from.
+    """
+    here = [Path(entry or os.curdir) for entry in sys.path]
+    return [source_root, *dict.fromkeys(str(path.resolve()) for path in here if path.is_dir() and tree.holds(path))]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process that a worker's pytest should see."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def _crosses(value: object) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,94 @@
+"""What an item asks for with `@pytest.mark.image(...)`, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.worker.marker import image_of
+
+__all__ = ["Request", "SessionKey", "request_of"]
+
+ARGUMENTS = ("timeout", "env", "network")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionKey:
+    """What items must have in common to share a session. `environment` is sorted pairs."""
+
+    image: Image
+    environment: tuple[tuple[str, str], ...]
+    network: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One item's wish. `timeout` is in seconds, for set-up, call and tear-down together; None means none."""
+
+    session: SessionKey
+    timeout: float | None
+
+
+def request_of(item: pytest.Item) -> Request | None:
+    """Return what `item` asks for; None for an item without the marker. Raises pytest.UsageError."""
+    marker = item.get_closest_marker("image")
+    if marker is None:
+        return None
+    _check_names(item, marker)
+    image = image_of(item)
+    if not isinstance(image, Image):
+        found = "nothing" if not marker.args else f"{type(image).__name__} {image!r}"
+        raise _usage(item, f"it takes an Image, found {found}. Write @pytest.mark.image(Image.debian_slim())")
+    return Request(
+        session=SessionKey(
+            image=image, environment=_environment(item, marker.kwargs), network=_network(item, marker.kwargs)
+        ),
+        timeout=_timeout(item, marker.kwargs),
+    )
+
+
+def _check_names(item: pytest.Item, marker: pytest.Mark) -> None:
+    for name in marker.kwargs:
+        if name not in ARGUMENTS:
+            raise _usage(item, f"unknown argument {name!r}; it knows {', '.join(ARGUMENTS)}")
+    for image in marker.args:
+        if not isinstance(image, Image):
+            raise _usage(item, f"it takes Images, found {type(image).__name__} {image!r}")
+
+
+def _environment(item: pytest.Item, arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    value = arguments.get("env")
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise _usage(item, f"env takes a dict of strings, found {type(value).__name__}")
+    wrong = [name for name, text in value.items() if not isinstance(name, str) or not isinstance(text, str)]
+    if wrong:
+        raise _usage(item, f"env takes a dict of strings; these are not: {wrong!r}")
+    return tuple(sorted(value.items()))
+
+
+def _network(item: pytest.Item, arguments: Mapping[str, Any]) -> bool:
+    value = arguments.get("network", True)
+    if not isinstance(value, bool):
+        raise _usage(item, f"network takes True or False, found {value!r}")
+    return value
+
+
+def _timeout(item: pytest.Item, arguments: Mapping[str, Any]) -> float | None:
+    value = arguments.get("timeout")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise _usage(item, f"timeout takes a number of seconds above 0, found {value!r}")
+    return float(value)
+
+
+def _usage(item: pytest.Item, what: str) -> pytest.UsageError:
+    path, line, _ = item.location
+    place = f"{path}:{line + 1}" if line is not None else path
+    return pytest.UsageError(f"{place}: @pytest.mark.image of {item.name}: {what}.")

@@ -1,0 +1,79 @@
+"""Start the session of a key: a container of its built image, the project in it, a worker ready to collect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from pytest_imagebuild.dispatch.invocation import environment, import_path, ini_names, worker_options
+from pytest_imagebuild.dispatch.requests import SessionKey
+from pytest_imagebuild.dispatch.workspace import Workspace
+from pytest_imagebuild.engines.protocol import BuiltLayer, SessionSpec
+from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.plan.context import SOURCE_ROOT
+from pytest_imagebuild.session.runtime import COMMAND
+from pytest_imagebuild.session.session import Session, Setup
+from pytest_imagebuild.session.tree import ProjectTree, payload, read_tree
+
+__all__ = ["SessionStarter"]
+
+
+class SessionStarter:
+    """Starts sessions of one run. `files` are the test files of each session, which its worker collects."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        workspace: Workspace,
+        built: Mapping[Image, BuiltLayer],
+        files: Mapping[SessionKey, Sequence[str]],
+    ) -> None:
+        self._config = config
+        self._workspace = workspace
+        self._built = built
+        self._files = files
+
+    def __call__(self, key: SessionKey) -> Session:
+        """Start the session of `key`. Raises EngineError, DefinitionError (a lazy local source is missing)."""
+        variables, tools = self._workspace.network.for_sessions()
+        setup = Setup(
+            payload=payload(self._tree, key.image.local_sources, tools),
+            directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),
+            cwd=str(self._config.invocation_params.dir),
+            path=tuple(import_path(self._tree, SOURCE_ROOT)),
+            environment=self._variables(key, variables),
+            args=tuple(self._files[key]),
+            options=worker_options(self._config),
+            plugins=tuple(worker_options(self._config)["plugins"]),
+            ini_names=tuple(ini_names()),
+            markers=tuple(self._config.getini("markers")),
+            rootdir=str(self._config.rootpath),
+            inifile=str(self._config.inipath) if self._config.inipath else None,
+        )
+        container = self._workspace.engine.start(
+            self._built[key.image],
+            SessionSpec(command=COMMAND, network="default" if key.network else "none"),
+        )
+        session = Session(container, setup)
+        session.begin()
+        session.collect(self._files[key])
+        return session
+
+    def _variables(self, key: SessionKey, network: Mapping[str, str]) -> dict[str, str]:
+        offered: dict[str, str] = {}
+        for result in self._config.hook.pytest_image_environment(config=self._config, image=key.image):
+            offered.update(result or {})
+        return {
+            **network,
+            **environment(),
+            **offered,
+            **dict(key.environment),
+            "IMAGEBUILD_IMAGE": key.image.definition,
+        }
+
+    @cached_property
+    def _tree(self) -> ProjectTree:
+        return read_tree(Path(self._config.rootpath), self._workspace.options.sync)

@@ -1,0 +1,1 @@
+"""Engines: what stores layers and runs containers."""

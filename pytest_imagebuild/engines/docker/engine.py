@@ -1,0 +1,182 @@
+"""The engine that uses a Docker API."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pytest_imagebuild.engines.docker.archives import Archives
+from pytest_imagebuild.engines.docker.bases import Bases
+from pytest_imagebuild.engines.docker.connection import Connection, connect, engine_errors
+from pytest_imagebuild.engines.docker.owner import Owner
+from pytest_imagebuild.engines.docker.store import Store
+from pytest_imagebuild.engines.docker.sweep import sweep
+from pytest_imagebuild.engines.docker.work import Host, Workshop, remove
+from pytest_imagebuild.engines.protocol import (
+    BasePin,
+    BuiltLayer,
+    Capabilities,
+    LayerLabels,
+    Output,
+    ServiceSpec,
+    SessionSpec,
+    Work,
+)
+from pytest_imagebuild.errors import EngineError
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.docker.launcher import Launcher
+    from pytest_imagebuild.engines.docker.service import ServiceContainer
+    from pytest_imagebuild.engines.docker.session import SessionContainer
+
+__all__ = ["DockerEngine"]
+
+_PIDS_LIMIT = 4096
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i386": "386", "i686": "386"}
+
+
+class DockerEngine:
+    """Layers are images, containers are started through testcontainers.
+
+    Nothing is contacted before the first call. Raises EngineUnavailableError when nothing answers then.
+    """
+
+    name = "docker"
+
+    def __init__(self, *, run: str, cache_dir: Path) -> None:
+        self._run = run
+        self._cache_dir = cache_dir
+        self._opening = threading.Lock()
+        self._opened: _Opened | None = None
+
+    def capabilities(self) -> Capabilities:
+        """Return what it can do here; the first call contacts it."""
+        return self._open().capabilities
+
+    def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
+        """Return every finished layer of a namespace by its key, in one look-up."""
+        return self._open().store.layers(namespace)
+
+    def find(self, key: str, namespace: str = "") -> BuiltLayer | None:
+        """Return the finished layer of a key."""
+        return self._open().store.find(key, namespace)
+
+    def pin_base(self, reference: str, output: Output) -> BasePin:
+        """Ask what `reference` stands for today."""
+        return self._open().bases.pin(reference, output)
+
+    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Bring the pinned base image into the engine, verified, as a layer."""
+        opened = self._open()
+        return self._commit(opened.bases.bring(reference, pin, output), Work(), labels, output)
+
+    def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
+        return self._commit(parent.reference, work, labels, output)
+
+    def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
+        """Execute `work` in a throw-away container of `parent`; return its standard output."""
+        opened = self._open()
+        config = opened.store.config(parent.reference)
+        with opened.workshop.done(parent.reference, config, work, output, show=False) as (_, stdout):
+            return stdout
+
+    def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
+        """Start a session container."""
+        return self._open().launcher().start(layer, spec)
+
+    def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
+        """Start a service container."""
+        return self._open().launcher().serve(layer, spec)
+
+    def sweep(self) -> int:
+        """Remove what dead runs on this machine left behind; return how many things."""
+        opened = self._open()
+        return sweep(opened.connection.client.api, opened.store, opened.owner)
+
+    def drop(self, namespace: str) -> None:
+        """Remove every layer of a throw-away namespace."""
+        if not namespace:
+            raise EngineError("the layers of the cache are not thrown away as a whole")
+        self._open().store.drop(namespace)
+
+    def close(self) -> None:
+        """Stop what this process started and let go of the connection. Calling it again does nothing."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def _commit(self, image: str, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
+        opened = self._open()
+        config = opened.store.config(image)
+        with opened.workshop.done(image, config, work, output) as (container, _):
+            return opened.store.commit(container, config, work.config, labels)
+
+    def _open(self) -> _Opened:
+        with self._opening:
+            if self._opened is None:
+                self._opened = _Opened(connect(), run=self._run, cache_dir=self._cache_dir)
+            return self._opened
+
+
+class _Opened:
+    """What there is once the daemon has answered."""
+
+    def __init__(self, connection: Connection, *, run: str, cache_dir: Path) -> None:
+        self.connection = connection
+        api = connection.client.api
+        with engine_errors("describe itself"):
+            info = api.info()
+        self.capabilities = _capabilities(info, local=connection.local)
+        self.host = _host(info)
+        self.owner = Owner(run=run, cache_dir=cache_dir)
+        self.store = Store(api, self.owner.labels)
+        architecture = self.capabilities.platform.rpartition("/")[2]
+        self.bases = Bases(api, self.store, Archives(cache_dir, cast("Any", architecture)))
+        self.workshop = Workshop(api, self.host, self.owner.labels)
+        self._launcher: Launcher | None = None
+
+    def launcher(self) -> Launcher:
+        """Return what starts containers."""
+        # Its testcontainers takes 70 ms to load, which a process that only looks up or builds does not spend.
+        from pytest_imagebuild.engines.docker.launcher import Launcher  # noqa: PLC0415
+
+        if self._launcher is None:
+            self._launcher = Launcher(connection=self.connection, host=self.host, labels=self.owner.labels)
+        return self._launcher
+
+    def close(self) -> None:
+        try:
+            if self._launcher is not None:
+                self._launcher.stop_all()
+            for working in tuple(self.workshop.containers):
+                remove(self.connection.client.api, working)
+        finally:
+            self.owner.release()
+            self.connection.client.close()
+
+
+def _capabilities(info: Mapping[str, Any], *, local: bool) -> Capabilities:
+    system = str(info.get("OSType") or "linux")
+    machine = str(info.get("Architecture") or "")
+    # Where "host" is another network than that of this machine.
+    own_network = info.get("OperatingSystem") == "Docker Desktop" or any(
+        "rootless" in option for option in info.get("SecurityOptions") or ()
+    )
+    return Capabilities(
+        engine="docker",
+        version=str(info.get("ServerVersion") or ""),
+        platform=f"{system}/{_ARCHITECTURES.get(machine, machine)}",
+        identity=str(info.get("ID") or info.get("Name") or ""),
+        host_network=local and system == "linux" and sys.platform == "linux" and not own_network,
+    )
+
+
+def _host(info: Mapping[str, Any]) -> Host:
+    # A daemon that lacks the binary of its init says "N/A" for its version, and fails to start what asks for it.
+    init = bool(info.get("InitBinary")) and (info.get("InitCommit") or {}).get("ID") != "N/A"
+    return Host(init=init, pids_limit=_PIDS_LIMIT if info.get("PidsLimit") else None)

@@ -1,0 +1,54 @@
+"""Starts session and service containers, and stops them all at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_imagebuild.engines.docker.natives import start_ryuk_if_present
+from pytest_imagebuild.engines.docker.service import ServiceContainer, start_service
+from pytest_imagebuild.engines.docker.session import SessionContainer, start_session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docker import DockerClient
+
+    from pytest_imagebuild.engines.docker.connection import Connection
+    from pytest_imagebuild.engines.docker.work import Host
+    from pytest_imagebuild.engines.protocol import BuiltLayer, ServiceSpec, SessionSpec
+
+__all__ = ["Launcher"]
+
+
+class _Stoppable(Protocol):
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launcher:
+    """What it takes to start a container. `labels` name the owner, `running` is what there is to stop."""
+
+    connection: Connection
+    host: Host
+    labels: Mapping[str, str]
+    running: set[_Stoppable] = field(default_factory=set)
+
+    @property
+    def client(self) -> DockerClient:
+        """The client of the engine, which containers share."""
+        return self.connection.client
+
+    def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
+        """Start a session container. It needs no reaper: its input closes when this process dies."""
+        return start_session(self, layer, spec)
+
+    def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
+        """Start a service container."""
+        start_ryuk_if_present(self.connection)
+        return start_service(self, layer, spec)
+
+    def stop_all(self) -> None:
+        """Stop whatever runs."""
+        for container in tuple(self.running):
+            container.stop()

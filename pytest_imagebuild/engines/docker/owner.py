@@ -1,0 +1,64 @@
+"""Who started a container: a lock file that is held while the process lives tells the dead from the living."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from pytest_imagebuild.engines.docker.marks import HOST, LOCK, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Owner"]
+
+
+class Owner:
+    """This process, as the labels of what it starts name it.
+
+    Workers of xdist share a run but are processes of their own, so each holds a lock file of its own. The kernel lets
+    go of the lock when the process ends, however it ends.
+    """
+
+    def __init__(self, *, run: str, cache_dir: Path) -> None:
+        folder = cache_dir.absolute() / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.host = _host()
+        self._path = folder / f"{run}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
+        self._lock = FileLock(self._path, thread_local=False)
+        self._lock.acquire()
+        self.labels: Mapping[str, str] = {RUN: run, HOST: self.host, LOCK: str(self._path)}
+
+    def is_dead(self, labels: Mapping[str, str]) -> bool:
+        """Say whether what carries `labels` was started by a process of this machine that is gone."""
+        path = Path(labels.get(LOCK, ""))
+        if labels.get(HOST) != self.host or not path.is_absolute() or path == self._path:
+            return False
+        try:
+            if not path.exists():
+                return True
+            lock = FileLock(path)
+            with lock.acquire(timeout=0):
+                path.unlink(missing_ok=True)
+        except (Timeout, OSError):
+            return False
+        return True
+
+    def release(self) -> None:
+        """Say that nothing of this process is left. Calling it again does nothing."""
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    # Containers of one image share a machine id, machines of one template a host name: both together differ.
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        machine = f"{uuid.getnode():x}"
+    return f"{socket.gethostname()}/{machine[:32]}"

@@ -1,0 +1,138 @@
+"""The layers in the engine: look them up, commit new ones, remove old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, ImageNotFound
+
+from pytest_imagebuild.engines.docker.connection import engine_errors
+from pytest_imagebuild.engines.docker.marks import (
+    KEY,
+    layer_from_inspect,
+    layer_from_list,
+    repository,
+    tag,
+    to_image_labels,
+)
+from pytest_imagebuild.engines.docker.work import resolve_workdir
+from pytest_imagebuild.engines.protocol import BuiltLayer, ConfigChange, LayerLabels
+from pytest_imagebuild.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Layers by key. `owner` is what a throw-away layer is labelled with."""
+
+    def __init__(self, api: APIClient, owner: Mapping[str, str]) -> None:
+        self._api = api
+        self._owner = owner
+        self._configs: dict[str, Mapping[str, Any]] = {}
+
+    def layers(self, namespace: str) -> dict[str, BuiltLayer]:
+        """Return every layer of a namespace, by one call. Images without a tag are none."""
+        with engine_errors("list its images"):
+            images = self._api.images(filters={"label": [KEY], "reference": repository(namespace)})
+        layers = (layer_from_list(image, namespace) for image in images)
+        return {layer.labels.key: layer for layer in layers if layer is not None}
+
+    def find(self, key: str, namespace: str) -> BuiltLayer | None:
+        """Return the layer of a key."""
+        image = self.inspect(tag(key, namespace))
+        layer = layer_from_inspect(image) if image is not None else None
+        if layer is None or (layer.labels.key, layer.labels.namespace) != (key, namespace):
+            return None
+        return layer
+
+    def inspect(self, image: str) -> dict[str, Any] | None:
+        """Return what the engine knows of an image, or None where it has none of that name."""
+        with engine_errors(f"look at the image {image}"):
+            try:
+                found: dict[str, Any] = self._api.inspect_image(image)  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return None
+        return found
+
+    def config(self, image: str) -> Mapping[str, Any]:
+        """Return the configuration of an image by its id, which never changes."""
+        if image not in self._configs:
+            found = self.inspect(image)
+            if found is None:
+                raise EngineError(f"the image {image} is gone: something removed it; run again to build it")
+            self._configs[image] = found.get("Config") or {}
+        return self._configs[image]
+
+    def commit(
+        self, container: str, parent: Mapping[str, Any], change: ConfigChange, labels: LayerLabels
+    ) -> BuiltLayer:
+        """Keep an ended container as a layer. The tag moves when it is whole; what had it goes unless it is needed.
+
+        `parent` is the configuration of the parent: the engine fills in from the container whatever is not given.
+        """
+        name = tag(labels.key, labels.namespace)
+        config = changed(parent, change)
+        config["Labels"] = {**(parent.get("Labels") or {}), **to_image_labels(labels, self._owner)}
+        replaced = self.inspect(name)
+        with engine_errors("commit a layer"):
+            image = self._api.commit(
+                container, repository(labels.namespace), labels.key, message=labels.step, conf=config
+            )["Id"]
+        if replaced is not None and replaced["Id"] != image:
+            self._discard_untagged(replaced["Id"])
+        layer = layer_from_inspect(self.inspect(image) or {"Config": {}})
+        if layer is None:
+            raise EngineError(f"the layer {name} is gone right after it was made; is something pruning images?")
+        return layer
+
+    def discard(self, image: str) -> bool:
+        """Remove an image unless something depends on it; say whether it was removed."""
+        with engine_errors("remove an image"):
+            try:
+                self._api.remove_image(image)
+            except ImageNotFound:
+                return False
+            except APIError as error:
+                if error.status_code == 409:
+                    return False
+                raise
+        return True
+
+    def _discard_untagged(self, image: str) -> None:
+        # An image that the user gave a name of his own is his.
+        found = self.inspect(image)
+        if found is not None and not found.get("RepoTags"):
+            self.discard(image)
+
+    def drop(self, namespace: str) -> int:
+        """Remove every layer of a throw-away namespace, the newest first; return how many."""
+        layers = sorted(self.layers(namespace).values(), key=lambda layer: layer.created, reverse=True)
+        with engine_errors("remove throw-away layers"):
+            for layer in layers:
+                try:
+                    self._api.remove_image(tag(layer.labels.key, namespace), force=True)
+                except ImageNotFound:
+                    continue
+        return len(layers)
+
+
+def changed(parent: Mapping[str, Any], change: ConfigChange) -> dict[str, Any]:
+    """Return the configuration of a layer: the parent's, and the change."""
+    config = dict(parent)
+    # Null would be filled in with the entrypoint of the container, which is a shell.
+    config["Entrypoint"] = list(parent.get("Entrypoint") or ())
+    if change.environment:
+        environment = dict(pair.partition("=")[::2] for pair in parent.get("Env") or ())
+        environment.update(change.environment)
+        config["Env"] = [f"{name}={value}" for name, value in environment.items()]
+    if change.workdir is not None:
+        config["WorkingDir"] = resolve_workdir(parent, change.workdir)
+    if change.entrypoint is not None:
+        config["Entrypoint"] = list(change.entrypoint)
+    if change.command is not None:
+        config["Cmd"] = list(change.command)
+    return config

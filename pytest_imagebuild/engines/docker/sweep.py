@@ -1,0 +1,84 @@
+"""Remove what dead runs left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, ImageNotFound
+
+from pytest_imagebuild.engines.docker.connection import engine_errors
+from pytest_imagebuild.engines.docker.marks import KEY, LOCK
+from pytest_imagebuild.engines.docker.work import remove
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+    from pytest_imagebuild.engines.docker.owner import Owner
+    from pytest_imagebuild.engines.docker.store import Store
+
+__all__ = ["sweep"]
+
+# A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
+_SETTLED_SECONDS = 3600
+
+
+def sweep(api: APIClient, store: Store, owner: Owner) -> int:
+    """Remove containers, throw-away layers and untagged layers that nobody owns; return how many.
+
+    Where nothing is left over it only lists.
+    """
+    dead = _Dead(owner)
+    with engine_errors("list what is left over"):
+        containers = [found for found in api.containers(all=True, filters={"label": [LOCK]}) if dead.has(found)]
+        images = api.images(all=True, filters={"label": [KEY]})
+    for container in containers:
+        remove(api, container["Id"])
+    thrown_away = sorted((image for image in images if dead.has(image)), key=lambda image: -image["Created"])
+    with engine_errors("remove throw-away layers"):
+        removed = sum(_remove_image(api, image) for image in thrown_away)
+    gone = {image["Id"] for image in thrown_away}
+    untagged = [image["Id"] for image in _untagged(images) if image["Id"] not in gone]
+    return len(containers) + removed + sum(store.discard(image) for image in untagged)
+
+
+class _Dead:
+    """Remembers which owners are dead: taking the lock of one removes its file."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._known: dict[str, bool] = {}
+
+    def has(self, found: Mapping[str, Any]) -> bool:
+        labels = found.get("Labels") or {}
+        lock = labels.get(LOCK, "")
+        if lock not in self._known:
+            self._known[lock] = self._owner.is_dead(labels)
+        return self._known[lock]
+
+
+def _remove_image(api: APIClient, image: Mapping[str, Any]) -> bool:
+    try:
+        for name in image.get("RepoTags") or [image["Id"]]:
+            api.remove_image(name)
+    except ImageNotFound:
+        return False
+    except APIError as error:
+        if error.status_code == 409:
+            return False
+        raise
+    return True
+
+
+def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers without a name that no other image needs: remnants of a replacement that was cut short."""
+    needed = {image.get("ParentId") for image in images}
+    old = time.time() - _SETTLED_SECONDS
+    return [
+        image
+        for image in images
+        if not [name for name in image.get("RepoTags") or () if name != "<none>:<none>"]
+        and image["Id"] not in needed
+        and image["Created"] < old
+    ]

@@ -1,0 +1,243 @@
+"""Execute a `Work` in a container of the parent, and keep or throw away what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import LogConfig
+
+from pytest_imagebuild.engines.docker import files
+from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
+from pytest_imagebuild.engines.docker.lines import LineReader, Tail
+from pytest_imagebuild.engines.docker.script import MEMORY_FOLDER, Script
+from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
+from pytest_imagebuild.engines.protocol import CommandFailed, FileEntry, Output, Work
+from pytest_imagebuild.errors import EngineError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["Host", "Workshop", "remove", "resolve_workdir"]
+
+_MOST_OUTPUT = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Host:
+    """What every container of ours gets, as far as the daemon knows it."""
+
+    init: bool
+    pids_limit: int | None
+
+    def config(self, api: APIClient, network: str, **more: Any) -> dict[str, Any]:
+        """Return the HostConfig of a container. Nothing that it prints is kept by the daemon."""
+        return dict(
+            api.create_host_config(
+                init=self.init or None,
+                pids_limit=self.pids_limit,
+                log_config=LogConfig(type="none"),
+                network_mode=None if network == "default" else network,
+                **more,
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Placed:
+    """What was put into the container for the commands only."""
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+class Workshop:
+    """Makes containers that work. `containers` holds the ids of those that are there, to be removed at a sudden end."""
+
+    def __init__(self, api: APIClient, host: Host, labels: Mapping[str, str]) -> None:
+        self._api = api
+        self._host = host
+        self._labels = dict(labels)
+        self.containers: set[str] = set()
+
+    @contextlib.contextmanager
+    def done(
+        self, image: str, parent: Mapping[str, Any], work: Work, output: Output, *, show: bool = True
+    ) -> Iterator[tuple[str, bytes]]:
+        """Execute `work`; yield the id of the ended container, and its standard output where `show` is false.
+
+        `parent` is the configuration of `image`. The container is gone afterwards.
+        """
+        with self._container(image, parent, work) as container:
+            placed = self._place(container, parent, work)
+            result = self._execute(container, work, placed, output, show=show) if work.commands else b""
+            yield container, result
+
+    @contextlib.contextmanager
+    def _container(self, image: str, parent: Mapping[str, Any], work: Work) -> Iterator[str]:
+        # The user of the container would be committed where the parent names none, so it is given only where one is.
+        with engine_errors("create a container to work in"):
+            container = self._api.create_container(
+                image,
+                entrypoint=["/bin/sh"],
+                stdin_open=True,
+                user="0:0" if parent.get("User") else None,
+                labels=self._labels,
+                host_config=self._host.config(self._api, work.network),
+            )["Id"]
+        self.containers.add(container)
+        try:
+            yield container
+        finally:
+            self.containers.discard(container)
+            # What went wrong before is worth more than this; the next sweep finds what stays.
+            with contextlib.suppress(EngineError):
+                remove(self._api, container)
+
+    def _execute(self, container: str, work: Work, placed: _Placed, output: Output, *, show: bool) -> bytes:
+        script = Script(
+            commands=work.commands,
+            environment=work.environment,
+            memory_files=[tool for tool in work.tools if _in_memory(tool)],
+            removed_files=placed.files,
+            removed_folders=placed.folders,
+        )
+        reader = _Reader(script, output if show else None, output)
+        with engine_errors("run a step"):
+            code = self._converse(container, script, reader)
+        return reader.result(code)
+
+    def _place(self, container: str, parent: Mapping[str, Any], work: Work) -> _Placed:
+        tools = [tool for tool in work.tools if work.commands and not _in_memory(tool)]
+        kept = files.missing_folders(self._api, container, _folders(work, parent))
+        known = {*kept, *(entry.path for entry in work.files)}
+        lent = [
+            folder
+            for folder in files.missing_folders(self._api, container, (_folder(tool) for tool in tools))
+            if folder not in known
+        ]
+        for tool in tools:
+            if tool.path in known or (_folder(tool) not in lent and files.exists(self._api, container, tool.path)):
+                message = f"the tool {tool.path} cannot be lent to the step: the image has a file of that name"
+                raise EngineError(message)
+        if kept or lent or work.files or tools:
+            files.put(self._api, container, [*kept, *lent], [*work.files, *tools])
+        return _Placed(files=tuple(tool.path for tool in tools), folders=tuple(reversed(lent)))
+
+    def _converse(self, container: str, script: Script, reader: _Reader) -> int:
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        stream = AttachStream(self._api.attach_socket(container, params=params))
+        try:
+            self._api.start(container)
+            # A shell that ended at once does not take its script; what it said is still to be read.
+            with contextlib.suppress(EngineError):
+                stream.send(script.text.encode("utf-8", "surrogateescape"))
+            while frames := stream.read(None):
+                for number, data in frames:
+                    reader.feed(number, data)
+            reader.finish()
+            return int(self._api.wait(container)["StatusCode"])
+        finally:
+            stream.close()
+
+
+class _Reader:
+    """Takes in what the work prints."""
+
+    def __init__(self, script: Script, shown: Output | None, output: Output) -> None:
+        self._script = script
+        self._output = output
+        self._shown = shown
+        self._tail = Tail()
+        self._begun: int | None = None
+        self._raw = bytearray()
+        self._last_shown = ""
+        self._streams = (
+            LineReader(self._line(shown), self._progress(shown)),
+            LineReader(self._error_line, self._progress(output)),
+        )
+
+    def feed(self, number: int, data: bytes) -> None:
+        self._streams[number == STDERR].feed(data)
+        if self._shown is None and number != STDERR:
+            self._raw += data
+            if len(self._raw) > _MOST_OUTPUT:
+                raise EngineError(f"a command printed more than {_MOST_OUTPUT >> 20} MiB")
+
+    def finish(self) -> None:
+        for stream in self._streams:
+            stream.finish()
+
+    def result(self, code: int) -> bytes:
+        """Return standard output. Raises CommandFailed, or EngineError when no command of the work is to blame."""
+        if code == 0:
+            return bytes(self._raw)
+        if self._begun is None:
+            raise EngineError(f"a step could not be prepared (exit code {code}): {self._tail.text().strip()}")
+        raise CommandFailed(index=self._begun, exit_code=code, output=self._tail.text())
+
+    def _error_line(self, line: str) -> None:
+        before, mark, number = line.partition(self._script.mark)
+        if before or not mark:
+            self._line(self._output)(before)
+        if mark:
+            self._begun = self._script.index(number)
+
+    def _line(self, output: Output | None) -> Output:
+        def take(line: str) -> None:
+            self._tail.add(line)
+            if output is not None and line != self._last_shown:
+                output(line)
+            self._last_shown = ""
+
+        return take
+
+    def _progress(self, output: Output | None) -> Output:
+        def take(line: str) -> None:
+            self._last_shown = line
+            if output is not None and self._script.mark not in line:
+                output(line)
+
+        return take
+
+
+def remove(api: APIClient, container: str) -> None:
+    """Kill and remove a container, with its volumes. One that is gone, or is just going, is as good."""
+    try:
+        api.remove_container(container, v=True, force=True)
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != 409:
+            raise EngineError(f"Docker refused to remove a container: {explain(error)}") from error
+    except (DockerException, *LOST) as error:
+        raise EngineError(f"Docker was lost while it should remove a container: {explain(error)}") from error
+
+
+def resolve_workdir(parent: Mapping[str, Any], workdir: str) -> str:
+    """Return the absolute path of a working directory; a relative one is below the parent's."""
+    parts: list[str] = []
+    for part in (PurePosixPath(parent.get("WorkingDir") or "/") / workdir).parts[1:]:
+        if part == "..":
+            del parts[-1:]
+        else:
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _folders(work: Work, parent: Mapping[str, Any]) -> Iterator[str]:
+    yield from (_folder(entry) for entry in work.files)
+    if work.config.workdir is not None:
+        yield resolve_workdir(parent, work.config.workdir)
+
+
+def _folder(entry: FileEntry) -> str:
+    return str(PurePosixPath(entry.path).parent)
+
+
+def _in_memory(tool: FileEntry) -> bool:
+    return tool.path.startswith(MEMORY_FOLDER)

@@ -1,0 +1,300 @@
+"""The seam between the plugin and whatever runs containers.
+
+An adapter implements `Engine`; nothing above this package knows which one it talks to. What differs
+between engines is data (`Capabilities`). No object of an engine's own library crosses this seam, but
+for `Service.native`, which hands a user's test the testcontainers object on the docker engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+__all__ = [
+    "BasePin",
+    "BuiltLayer",
+    "Capabilities",
+    "Channel",
+    "CommandFailed",
+    "ConfigChange",
+    "Container",
+    "Engine",
+    "ExecResult",
+    "ExitStatus",
+    "FileEntry",
+    "LayerLabels",
+    "Output",
+    "Service",
+    "SessionSpec",
+    "ServiceSpec",
+    "Work",
+]
+
+Output = Callable[[str], None]
+"""Takes one line of live output, without its newline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capabilities:
+    """What an engine can do on this machine.
+
+    `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers
+    (two connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can share
+    the network of the machine that pytest runs on.
+    """
+
+    engine: str
+    version: str
+    platform: str
+    identity: str
+    host_network: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BasePin:
+    """What a base reference stands for: a registry digest, or the digest of a bootstrapped archive.
+
+    `digest` is `sha256:` and 64 hex digits; `source` is `registry` or `bootstrap`.
+    """
+
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerLabels:
+    """What a built layer carries in the engine, so that the engine is the only index.
+
+    `key` is the layer key; `generation` is empty unless a forced build replaced the layer; `run` is the
+    run that built it; `namespace` is empty in the cache proper, else the run that owns the throw-away
+    layer. `inputs` are digests or short texts of what the key is made of, to explain a miss.
+    """
+
+    key: str
+    parent: str
+    generation: str
+    run: str
+    namespace: str = ""
+    step: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltLayer:
+    """A finished layer in an engine. `reference` is what the engine starts a container of.
+
+    `size` is bytes including the layers below, `created` seconds since the epoch.
+    """
+
+    labels: LayerLabels
+    reference: str
+    size: int
+    created: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """One file of a build context or of a tool: a regular file from `source` or from `data`.
+
+    `path` is absolute inside the container, `mode` the twelve low bits.
+    """
+
+    path: str
+    mode: int
+    source: Path | None = None
+    data: bytes | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigChange:
+    """Changes of the image configuration that a layer makes. None leaves the parent's value."""
+
+    environment: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What happens in a container of the parent: files are put in place, then commands run in order.
+
+    Each command is a script for `/bin/sh -c`, run as root with no standard input; the first that fails ends the work.
+    `environment` and `tools` are there for the commands only: they leave no trace in the layer, its configuration or its history.
+    """
+
+    files: tuple[FileEntry, ...] = ()
+    commands: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    tools: tuple[FileEntry, ...] = ()
+    config: ConfigChange = field(default_factory=ConfigChange)
+    network: str = "default"
+    """`default`, `host` or `none`."""
+
+
+class CommandFailed(Exception):
+    """A command of a `Work` ended with a status other than zero. `index` is its place in `commands`."""
+
+    def __init__(self, *, index: int, exit_code: int, output: str) -> None:
+        super().__init__(f"command {index} ended with exit code {exit_code}")
+        self.index = index
+        self.exit_code = exit_code
+        self.output = output
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionSpec:
+    """A container whose main process is a worker; it talks over a `Channel` and ends when that closes."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: str = "default"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSpec:
+    """A container for a host test to talk to. An empty `command` runs the image's own."""
+
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExitStatus:
+    """How a container's main process ended. `code` is 128 + signal for a killed one, None if not known."""
+
+    code: int | None
+    out_of_memory: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecResult:
+    """A command that ran in a container: exit code and both streams."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel(Protocol):
+    """A byte stream to the main process of a container: its input, its output, its error output."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of `data`. Raises EngineError when the other side is gone."""
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        """Return the next bytes of the output; b"" at its end; None when `timeout` seconds passed."""
+
+    def error_output(self) -> bytes:
+        """Return the last bytes (bounded) that came on the error output so far."""
+
+    def close(self) -> None:
+        """Close both directions. The worker ends then."""
+
+
+class Container(Protocol):
+    """A running session container."""
+
+    @property
+    def id(self) -> str:
+        """The engine's name of it."""
+
+    @property
+    def channel(self) -> Channel:
+        """The stream to its main process."""
+
+    def wait(self, timeout: float) -> ExitStatus:
+        """Wait up to `timeout` seconds for the main process to end."""
+
+    def stop(self) -> None:
+        """Kill and remove it. Calling it again does nothing."""
+
+
+class Service(Protocol):
+    """A running container of `image_container`."""
+
+    @property
+    def native(self) -> object:
+        """The engine's own object: a testcontainers `DockerContainer` on the docker engine."""
+
+    def port(self, container_port: int) -> tuple[str, int]:
+        """Return the host and port on which `container_port` can be reached from the test."""
+
+    def exec(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> ExecResult:
+        """Run a command in the container."""
+
+    def logs(self) -> str:
+        """Return what the container printed so far, both streams."""
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Put a file at an absolute path inside."""
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file inside. Raises FileNotFoundError."""
+
+    def stop(self) -> None:
+        """Kill and remove it. Calling it again does nothing."""
+
+
+class Engine(Protocol):
+    """Something that stores layers and runs containers of them. Methods may be called from several threads.
+
+    Errors: EngineUnavailableError when nothing answers, EngineError for a refused call, BaseImageError
+    for a base image that cannot be had, CommandFailed for a command of a `Work`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name it is chosen by."""
+
+    def capabilities(self) -> Capabilities:
+        """Return what it can do here; the first call contacts it."""
+
+    def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
+        """Return every finished layer of a namespace by its key, in one look-up."""
+
+    def find(self, key: str, namespace: str = "") -> BuiltLayer | None:
+        """Return the finished layer of a key."""
+
+    def pin_base(self, reference: str, output: Output) -> BasePin:
+        """Ask what `reference` stands for today."""
+
+    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Bring the pinned base image into the engine, verified, as a layer."""
+
+    def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`.
+
+        A layer of that key which is there already is replaced. Nothing is kept when a command fails.
+        """
+
+    def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
+        """Execute `work` in a throw-away container of `parent`; return its standard output.
+
+        Error output goes to `output`.
+        """
+
+    def start(self, layer: BuiltLayer, spec: SessionSpec) -> Container:
+        """Start a session container."""
+
+    def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> Service:
+        """Start a service container."""
+
+    def sweep(self) -> int:
+        """Remove what dead runs on this machine left behind; return how many things."""
+
+    def drop(self, namespace: str) -> None:
+        """Remove every layer of a throw-away namespace."""
+
+    def close(self) -> None:
+        """Stop what this process started and let go of the connection."""
+
+
+def tar_entries(files: Iterable[FileEntry]) -> Iterable[FileEntry]:
+    """Yield `files` sorted by path, a later entry of the same path winning."""
+    return (entry for _, entry in sorted({entry.path: entry for entry in files}.items()))

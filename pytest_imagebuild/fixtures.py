@@ -1,0 +1,72 @@
+"""What the fixtures of the host give to tests that build images or talk to services, themselves outside any container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
+from pytest_imagebuild.image.chain import Image
+
+__all__ = ["BuiltImage", "HostRun", "builder", "services"]
+
+
+class HostRun(Protocol):
+    """What fixtures need of a run."""
+
+    def build(self, image: Image) -> BuiltLayer:
+        """Build an image; raises what keeps it from being built."""
+
+    def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> Service:
+        """Start a service container."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltImage:
+    """A built image. `key` is its layer key, `reference` what the engine knows it by (on the docker engine a tag)."""
+
+    key: str
+    reference: str
+
+
+def builder(run: HostRun) -> Callable[[Image], BuiltImage]:
+    """Return the function that `image_build` gives to a test."""
+
+    def build(image: Image) -> BuiltImage:
+        layer = run.build(image)
+        return BuiltImage(key=layer.labels.key, reference=layer.reference)
+
+    return build
+
+
+@contextmanager
+def services(run: HostRun) -> Iterator[Callable[..., Service]]:
+    """Give the function that `image_container` gives to a test; stop every container at the end."""
+    started: list[Service] = []
+
+    def start(
+        image: Image,
+        *,
+        command: Sequence[str] = (),
+        ports: Sequence[int] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Service:
+        if isinstance(command, str):
+            raise pytest.UsageError(
+                "image_container: command takes a list of strings, found a string. "
+                f'Write command=["sh", "-c", {command!r}] to run it in a shell.'
+            )
+        spec = ServiceSpec(command=tuple(command), environment=dict(env or {}), ports=tuple(ports))
+        service = run.serve(run.build(image), spec)
+        started.append(service)
+        return service
+
+    try:
+        yield start
+    finally:
+        for service in reversed(started):
+            service.stop()

@@ -1,0 +1,50 @@
+"""The pure description of an image: the chain, its steps, the layers that they ask for. It describes and never acts."""
+
+from __future__ import annotations
+
+from pytest_imagebuild.image.builder import Builder
+from pytest_imagebuild.image.canonical import digest, encode
+from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.image.imports import IMAGE_VARIABLE
+from pytest_imagebuild.image.instructions import (
+    AptInstall,
+    CopyLocal,
+    Install,
+    Instruction,
+    PipInstall,
+    Run,
+    SetCommand,
+    SetEnv,
+    SetWorkdir,
+    UvPipInstall,
+)
+from pytest_imagebuild.image.patterns import NON_PYTHON_FILES, FilePatternMatcher
+from pytest_imagebuild.image.sources import Ignore, LocalDir, LocalFile, LocalPythonSource, LocalSource
+from pytest_imagebuild.image.steps import LayerSpec, Step
+
+__all__ = [
+    "IMAGE_VARIABLE",
+    "NON_PYTHON_FILES",
+    "AptInstall",
+    "Builder",
+    "CopyLocal",
+    "FilePatternMatcher",
+    "Ignore",
+    "Image",
+    "Install",
+    "Instruction",
+    "LayerSpec",
+    "LocalDir",
+    "LocalFile",
+    "LocalPythonSource",
+    "LocalSource",
+    "PipInstall",
+    "Run",
+    "SetCommand",
+    "SetEnv",
+    "SetWorkdir",
+    "Step",
+    "UvPipInstall",
+    "digest",
+    "encode",
+]

@@ -1,0 +1,348 @@
+"""A session: one container, the worker in it, and the items that it runs one after another."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from typing import NoReturn
+
+from pytest_imagebuild.engines.protocol import Container, ExitStatus
+from pytest_imagebuild.errors import EngineError, ImageBuildError, WireError
+from pytest_imagebuild.session.deaths import WorkerDied, WorkerFailedToStart, WorkerTimeout
+from pytest_imagebuild.session.reports import mend_report
+from pytest_imagebuild.session.wire import (
+    Collected,
+    Done,
+    Exited,
+    Failure,
+    Finished,
+    Interrupted,
+    Message,
+    Missing,
+    Output,
+    Parser,
+    Ready,
+    Report,
+    WarningSeen,
+)
+from pytest_imagebuild.worker.protocol import PROTOCOL
+
+__all__ = ["Session", "Setup", "WorkerDied", "WorkerFailedToStart", "WorkerTimeout"]
+
+_KEPT_OUTPUT = 64 * 1024
+_DUMP_SECONDS = 1.0
+_DUMP_QUIET_SECONDS = 0.2
+_EXIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What a worker is told at its start.
+
+    `payload` is an uncompressed tar, extracted under `root`; then `directories` are made. `path` goes in
+    front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for `-p`),
+    `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
+    container knows them. `options` holds only what JSON knows.
+    """
+
+    cwd: str
+    rootdir: str
+    inifile: str | None = None
+    args: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directories: tuple[str, ...] = ()
+    ini_names: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
+    root: str = "/"
+    payload: bytes = b""
+
+    def line(self) -> bytes:
+        """Return the `setup` request, without the payload that follows it."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _line({"type": "setup", "protocol": PROTOCOL, **values, "payload": len(self.payload)})
+
+
+class Session:
+    """Runs items in one worker. Not for several threads, but for `stop`.
+
+    Once it has raised, it is over and its container gone. After `Interrupted`, only `finish` or `stop` make sense.
+    """
+
+    def __init__(self, container: Container, setup: Setup, *, start_timeout: float | None = None) -> None:
+        self._container = container
+        self._setup = setup
+        self._start_timeout = start_timeout
+        self._sender = threading.Thread(target=self._send_setup, name="imagebuild-setup", daemon=True)
+        self._send_error = ""
+        self._parser = Parser()
+        self._parsed: Iterator[Message] = iter(())
+        self._output = _Tail(_KEPT_OUTPUT)
+        self._failure = ""
+        self._over: ImageBuildError | None = None
+        self._interrupted: ImageBuildError | None = None
+        self._last: str | None = None
+        self._ahead: tuple[str, str | None] | None = None
+        self.ready: Ready | None = None
+        """What the worker is, once an item has been run."""
+        self.collected: Collected | None = None
+        """What it has collected, once an item has been run."""
+
+    def begin(self) -> None:
+        """Start to send the setup, in a thread: the worker gets ready while the controller does other things."""
+        self._sender.start()
+
+    def collect(self, args: Sequence[str]) -> None:
+        """Tell the worker to collect these files (or the files of these node ids). Call it once, before `run`."""
+        self._send({"type": "collect", "args": list(args)})
+
+    def run(
+        self,
+        item: str,
+        next_item: str | None,
+        failed: int,
+        timeout: float | None,
+        *,
+        ahead: tuple[str, str | None] | None = None,
+    ) -> Iterator[Message]:
+        """Run an item; yield what comes of it, `Done` or `Missing` last, or `Interrupted`.
+
+        `next_item` decides which fixtures stay; `failed` is how many tests of the run failed so far;
+        `timeout` is in seconds. `ahead` is the item that is run next for certain and the one after it: the
+        worker need not wait for the controller then, and the next call must be for these two.
+        Raises WorkerFailedToStart, WorkerDied or WorkerTimeout.
+        """
+        if (over := self._over or self._interrupted) is not None:
+            raise over
+        if self._ahead not in (None, (item, next_item)):
+            msg = f"{self._ahead} was asked for ahead, so it is the next to run, not {(item, next_item)}"
+            raise ValueError(msg)
+        yield from self._wait_for_collection()
+        if self._interrupted is not None:
+            return
+        if self._ahead is None:
+            self._send({"type": "run", "item": item, "next": next_item, "failed": failed})
+        if ahead is not None:
+            self._send({"type": "run", "item": ahead[0], "next": ahead[1], "failed": failed})
+        self._ahead = ahead
+        yield from self._messages_of(item, timeout)
+
+    def finish(self, timeout: float | None = None) -> Iterator[Message]:
+        """End the worker in good order; yield the reports of fixtures that fail at their end. Stops the container.
+
+        `timeout` is in seconds. Raises WorkerDied or WorkerTimeout if an item has been run.
+        """
+        try:
+            if self._over is None and self._sender.ident is not None:
+                if self._interrupted is None:
+                    self._send({"type": "finish"})
+                yield from self._last_messages(timeout)
+        except (WorkerDied, WorkerFailedToStart, WorkerTimeout):
+            if self._last is not None and self._interrupted is None:
+                raise
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Kill the worker and remove its container, at once. Calling it again does nothing."""
+        self._over = self._over or WorkerDied(detail="The session was stopped.")
+        with suppress(EngineError):
+            self._container.channel.close()
+        self._container.stop()
+
+    def _wait_for_collection(self) -> Iterator[Message]:
+        deadline = _deadline(self._start_timeout)
+        while self.collected is None:
+            match self._receive(deadline):
+                case Ready(protocol=protocol) as ready if protocol == PROTOCOL:
+                    self.ready = ready
+                case Collected() as collected:
+                    self.collected = collected
+                case Interrupted() as message:
+                    self._interrupted = WorkerDied(detail=message.reason)
+                    yield message
+                    return
+                case Output() | WarningSeen() as message:
+                    yield message
+                case None:
+                    self._time_out(self._start_timeout or 0.0)
+                case message:
+                    self._die_of(message)
+
+    def _messages_of(self, item: str, timeout: float | None) -> Iterator[Message]:
+        deadline = _deadline(timeout)
+        while self._interrupted is None:
+            match self._receive(deadline):
+                case Report() as report:
+                    # A fixture that outlived the item before may fail at its end only now.
+                    yield self._mended(report, {item, self._last or item})
+                case Output() | WarningSeen() as message:
+                    yield message
+                case Done(item=answered) | Missing(item=answered) as message if answered == item:
+                    self._last = item
+                    yield message
+                    return
+                case Interrupted() as message:
+                    self._interrupted = WorkerDied(detail=message.reason)
+                    yield message
+                case None:
+                    self._time_out(timeout or 0.0)
+                case message:
+                    self._die_of(message)
+
+    def _last_messages(self, timeout: float | None) -> Iterator[Message]:
+        deadline = _deadline(timeout)
+        finished = self._interrupted is not None
+        while True:
+            match self._receive(deadline):
+                case Report() as report if self._last is not None:
+                    yield self._mended(report, {self._last})
+                case Output() | WarningSeen() as message:
+                    yield message
+                case Finished():
+                    finished = True
+                    deadline = _deadline(_EXIT_SECONDS)
+                case Exited() | None if finished:
+                    return
+                case None:
+                    self._time_out(timeout or 0.0)
+                case Exited() as message:
+                    self._die_of(message)
+                case _:
+                    pass
+
+    def _mended(self, report: Report, items: Collection[str]) -> Report:
+        try:
+            return replace(report, data=mend_report(report.data, items=items))
+        except WireError as error:
+            self._die(detail=str(error))
+
+    def _receive(self, deadline: float | None) -> Message | None:
+        """Return the next message, None at the deadline. Raises when there can be no more."""
+        while deadline is None or time.monotonic() < deadline:
+            match self._next_message(deadline):
+                case Failure(text=text) if self.ready is None:
+                    self._end(WorkerFailedToStart(text, output=self._output.text()))
+                case Failure(text=text):
+                    # pytest broke; how its process ends comes next.
+                    self._failure = text
+                case Output() as message:
+                    self._output.add(message.data)
+                    return message
+                case message:
+                    return message
+        return None
+
+    def _next_message(self, deadline: float | None) -> Message | None:
+        try:
+            while (message := next(self._parsed, None)) is None:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                data = self._container.channel.receive(left)
+                if data is None:
+                    return None
+                if not data:
+                    self._die_of(None)
+                self._parsed = self._parser.feed(data)
+        except (WireError, EngineError) as error:
+            self._die(detail=str(error))
+        return message
+
+    def _send_setup(self) -> None:
+        try:
+            self._container.channel.send(self._setup.line())
+            if self._setup.payload:
+                self._container.channel.send(self._setup.payload)
+        except EngineError as error:
+            self._send_error = str(error)
+
+    def _send(self, request: Mapping[str, object]) -> None:
+        """Send a request. If the worker is gone, what it said last says why, so the next read raises."""
+        self._sender.join()
+        try:
+            self._container.channel.send(_line(request))
+        except EngineError as error:
+            self._send_error = str(error)
+
+    def _time_out(self, seconds: float) -> NoReturn:
+        """Let the worker say where it is, then end it."""
+        stacks = _Tail(_KEPT_OUTPUT)
+        self._send({"type": "dump"})
+        end = time.monotonic() + _DUMP_SECONDS
+        wait = end
+        with suppress(WorkerDied, WorkerFailedToStart):
+            while (message := self._receive(min(wait, end))) is not None:
+                if isinstance(message, Output) and message.stream == "stderr":
+                    stacks.add(message.data)
+                    wait = time.monotonic() + _DUMP_QUIET_SECONDS
+        self._end(WorkerTimeout(seconds, stacks.text()))
+
+    def _die_of(self, message: Message | None) -> NoReturn:
+        """End the session because of a message that should not be there, or of the end of the stream."""
+        match message:
+            case Exited(code=code, signal=signal, oom=oom):
+                self._die(code=code, signal=signal, out_of_memory=oom)
+            case None:
+                status = self._status()
+                code, killed = status.code, status.code is not None and status.code > 128
+                self._die(
+                    code=None if killed else code,
+                    signal=code - 128 if code is not None and killed else None,
+                    out_of_memory=status.out_of_memory,
+                    detail=status.detail or self._send_error,
+                )
+            case _:
+                self._die(detail=f"The worker sent a message that has no place here: {str(message)[:200]}")
+
+    def _die(
+        self, *, code: int | None = None, signal: int | None = None, out_of_memory: bool = False, detail: str = ""
+    ) -> NoReturn:
+        errors = self._container.channel.error_output().decode(errors="replace").strip()
+        details = [detail, self._failure, errors]
+        self._end(
+            WorkerDied(
+                code=code,
+                signal=signal,
+                out_of_memory=out_of_memory,
+                output=self._output.text(),
+                detail="\n".join(filter(None, details)),
+            )
+        )
+
+    def _end(self, error: ImageBuildError) -> NoReturn:
+        self._over = error
+        self.stop()
+        raise error
+
+    def _status(self) -> ExitStatus:
+        try:
+            return self._container.wait(_EXIT_SECONDS)
+        except (EngineError, TimeoutError) as error:
+            return ExitStatus(code=None, detail=str(error))
+
+
+class _Tail:
+    """The end of a text."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._text = ""
+
+    def add(self, text: str) -> None:
+        self._text = (self._text + text[-self._size :])[-self._size :]
+
+    def text(self) -> str:
+        return self._text
+
+
+def _line(request: Mapping[str, object]) -> bytes:
+    return json.dumps(request, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _deadline(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds

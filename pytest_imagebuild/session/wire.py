@@ -1,0 +1,342 @@
+"""What a worker sends, from bytes to typed messages.
+
+A container is not trusted: whatever is not exactly a message of the protocol is a WireError, and nothing
+that a worker sends can exhaust the memory or the stack of the controller, or name code to import.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from pytest_imagebuild.errors import WireError
+from pytest_imagebuild.worker.protocol import MAX_LINE, MAX_NESTING
+
+__all__ = [
+    "CollectError",
+    "Collected",
+    "Done",
+    "Exited",
+    "Failure",
+    "Finished",
+    "Interrupted",
+    "Message",
+    "Missing",
+    "Output",
+    "Parser",
+    "Ready",
+    "Report",
+    "WarningSeen",
+]
+
+_T = TypeVar("_T")
+_MAX_BRACKETS = 200_000
+_SHOWN = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """pytest is configured. Versions are texts like `3.13.5`."""
+
+    protocol: int
+    python: str
+    pytest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollectError:
+    """A file, folder or class without items. `outcome` is `failed` or `skipped`, `longrepr` what pytest prints."""
+
+    nodeid: str
+    outcome: str
+    longrepr: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected:
+    """The collection is done. `items` is how many items there are."""
+
+    items: int
+    errors: tuple[CollectError, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Missing:
+    """The item to run is not there. `outcome` is what it shall have: `failed` or `skipped`."""
+
+    item: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A report of an item, as `pytest_report_to_serializable` gives it; `mend_report` makes it fit again."""
+
+    item: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarningSeen:
+    """A warning that an item gave. `category` and `module` are names, for display."""
+
+    when: str
+    nodeid: str
+    category: str
+    module: str
+    message: str
+    filename: str
+    lineno: int
+    line: str | None
+    location: tuple[str, int, str] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """An item is through. `stop` is the text of `session.shouldstop`, if something in the container has set it."""
+
+    item: str
+    stop: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interrupted:
+    """Something in the container ended the run. `kind` is `exit` (`pytest.exit()`) or `keyboard`."""
+
+    kind: str
+    reason: str
+    returncode: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """Text that went past pytest's capture. `stream` is `stdout` or `stderr`."""
+
+    stream: str
+    data: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """pytest could not start, or broke. `text` is what it would print."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """pytest ended as it should; the process ends next."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exited:
+    """The worker's process is gone: its exit code, or the signal that killed it."""
+
+    code: int | None
+    signal: int | None
+    oom: bool
+
+
+Message = Ready | Collected | Missing | Report | WarningSeen | Done | Interrupted | Output | Failure | Finished | Exited
+
+
+class Parser:
+    """Takes bytes as they come, gives messages. Keeps no more than one unfinished line."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Yield the messages that `data` completes. Raises WireError at the first that is none."""
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            line = data[start:end] if not self._line else bytes(self._line) + data[start:end]
+            self._line.clear()
+            start = end + 1
+            yield _parse(line)
+        self._line += data[start:]
+        if len(self._line) > MAX_LINE:
+            self._line.clear()
+            msg = f"The worker sent a line of more than {MAX_LINE} bytes"
+            raise WireError(msg)
+
+
+def _parse(line: bytes) -> Message:
+    if len(line) > MAX_LINE:
+        msg = f"The worker sent a line of more than {MAX_LINE} bytes"
+        raise WireError(msg)
+    try:
+        text = line.decode("ascii")
+        _check_nesting(text)
+        values = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        msg = f"The worker sent what is not a message: {line[:_SHOWN]!r} ({error})"
+        raise WireError(msg) from None
+    if not isinstance(values, dict):
+        msg = f"The worker sent what is not a message: {line[:_SHOWN]!r}"
+        raise WireError(msg)
+    kind = values.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        msg = f"The worker sent a message of the unknown type {str(kind)[:_SHOWN]!r}"
+        raise WireError(msg)
+    return reader(_Fields(values))
+
+
+def _check_nesting(text: str) -> None:
+    brackets = text.count("[") + text.count("{")
+    if brackets <= MAX_NESTING:
+        return
+    # Without its escaped characters, every other part of the text between quotes is a string.
+    outside = text.replace("\\\\", "").replace('\\"', "").split('"')[::2]
+    depth = seen = 0
+    for part in outside:
+        for bracket in _BRACKET.findall(part):
+            depth += 1 if bracket in "[{" else -1
+            seen += 1
+            if depth > MAX_NESTING or seen > _MAX_BRACKETS:
+                msg = f"nested deeper than {MAX_NESTING}, or more than {_MAX_BRACKETS} brackets"
+                raise ValueError(msg)
+
+
+_BRACKET = re.compile(r"[\[\]{}]")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+class _Fields:
+    """The values of one message, checked as they are taken."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def take(self, name: str, expected: type[_T]) -> _T:
+        """Return the value of `name`; a bool is no int."""
+        value = self._values.get(name)
+        if type(value) is not expected:
+            msg = (
+                f"The worker sent a {self._values.get('type')!r} message whose {name!r} is "
+                f"{str(value)[:_SHOWN]!r}, not of type {expected.__name__}"
+            )
+            raise WireError(msg)
+        return value
+
+    def optional(self, name: str, expected: type[_T]) -> _T | None:
+        """Return the value of `name`, or None for null."""
+        return None if self._values.get(name) is None else self.take(name, expected)
+
+    def choose(self, name: str, *values: str) -> str:
+        """Return the value of `name`, one of `values`."""
+        value = self.take(name, str)
+        if value not in values:
+            msg = f"The worker sent a {self._values.get('type')!r} message whose {name!r} is {value[:_SHOWN]!r}"
+            raise WireError(msg)
+        return value
+
+    def objects(self, name: str) -> list[_Fields]:
+        """Return the value of `name`, a list of objects."""
+        values = self.take(name, list)
+        if not all(isinstance(value, dict) for value in values):
+            msg = f"The worker sent a {self._values.get('type')!r} message whose {name!r} are no objects"
+            raise WireError(msg)
+        return [_Fields(value) for value in values]
+
+
+def _read_ready(fields: _Fields) -> Message:
+    return Ready(
+        protocol=fields.take("protocol", int), python=fields.take("python", str), pytest=fields.take("pytest", str)
+    )
+
+
+def _read_collected(fields: _Fields) -> Message:
+    errors = tuple(
+        CollectError(
+            nodeid=error.take("nodeid", str),
+            outcome=error.choose("outcome", "failed", "skipped"),
+            longrepr=error.take("longrepr", str),
+        )
+        for error in fields.objects("errors")
+    )
+    return Collected(items=fields.take("items", int), errors=errors)
+
+
+def _read_missing(fields: _Fields) -> Message:
+    return Missing(
+        item=fields.take("item", str),
+        outcome=fields.choose("outcome", "failed", "skipped"),
+        reason=fields.take("reason", str),
+    )
+
+
+def _read_report(fields: _Fields) -> Message:
+    return Report(item=fields.take("item", str), data=fields.take("data", dict))
+
+
+def _read_warning(fields: _Fields) -> Message:
+    location = fields.optional("location", list)
+    if location is not None and [type(part) for part in location] != [str, int, str]:
+        msg = f"The worker sent a warning from a location that is none: {str(location)[:_SHOWN]}"
+        raise WireError(msg)
+    return WarningSeen(
+        when=fields.choose("when", "runtest"),
+        nodeid=fields.take("nodeid", str),
+        category=fields.take("category", str),
+        module=fields.take("module", str),
+        message=fields.take("message", str),
+        filename=fields.take("filename", str),
+        lineno=fields.take("lineno", int),
+        line=fields.optional("line", str),
+        location=None if location is None else (location[0], location[1], location[2]),
+    )
+
+
+def _read_done(fields: _Fields) -> Message:
+    return Done(item=fields.take("item", str), stop=fields.optional("stop", str))
+
+
+def _read_interrupted(fields: _Fields) -> Message:
+    return Interrupted(
+        kind=fields.choose("kind", "exit", "keyboard"),
+        reason=fields.take("reason", str),
+        returncode=fields.optional("returncode", int),
+    )
+
+
+def _read_output(fields: _Fields) -> Message:
+    return Output(stream=fields.choose("stream", "stdout", "stderr"), data=fields.take("data", str))
+
+
+def _read_failure(fields: _Fields) -> Message:
+    return Failure(text=fields.take("text", str))
+
+
+def _read_finished(_fields: _Fields) -> Message:
+    return Finished()
+
+
+def _read_exited(fields: _Fields) -> Message:
+    return Exited(
+        code=fields.optional("code", int), signal=fields.optional("signal", int), oom=fields.take("oom", bool)
+    )
+
+
+_READERS: Mapping[str, Callable[[_Fields], Message]] = {
+    "ready": _read_ready,
+    "collected": _read_collected,
+    "missing": _read_missing,
+    "report": _read_report,
+    "warning": _read_warning,
+    "done": _read_done,
+    "interrupted": _read_interrupted,
+    "output": _read_output,
+    "error": _read_failure,
+    "finished": _read_finished,
+    "exited": _read_exited,
+}

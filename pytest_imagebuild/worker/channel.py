@@ -1,0 +1,81 @@
+"""The worker's end of the wire. Runs in the container: imports the standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_imagebuild.worker.protocol import encode
+
+__all__ = ["Requests", "Wire"]
+
+_CHUNK = 1024 * 1024
+
+
+class Wire:
+    """Sends messages. In a process that a test forked it does nothing: only the worker speaks to the controller."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+        self._held = b""
+        os.register_at_fork(after_in_child=self._close)
+
+    def hold(self, message: Mapping[str, object]) -> None:
+        """Keep `message` until the next one is sent. To wake three processes costs more than to run a small test."""
+        self._held += encode(message)
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Write `message` as one whole line, even if a signal comes in between."""
+        if self._fd is None:
+            return
+        data = memoryview(self._held + encode(message))
+        self._held = b""
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Requests:
+    """Reads requests, and the raw bytes that follow a `setup`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._kept = bytearray()
+        self._worker = os.getpid()
+
+    def next(self) -> dict[str, Any]:
+        """Wait for the next request. The end of the stream reads as `finish`."""
+        while (end := self._kept.find(b"\n")) < 0:
+            data = self._read(_CHUNK)
+            if not data:
+                return {"type": "finish"}
+            self._kept += data
+        line = bytes(self._kept[:end])
+        del self._kept[: end + 1]
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def read(self, size: int) -> bytes:
+        """Read raw bytes: at most `size`, b"" at the end of the stream. A file object for `tarfile`."""
+        if self._kept:
+            data = bytes(self._kept[:size])
+            del self._kept[:size]
+            return data
+        return self._read(min(size, _CHUNK))
+
+    def _read(self, size: int) -> bytes:
+        if os.getpid() != self._worker:
+            # A test forked and let the copy return: it must not go on as a second worker.
+            os._exit(1)
+        return os.read(self._fd, size)

@@ -1,0 +1,80 @@
+"""pytest's configuration inside the container, from what the controller sent.
+
+Runs in the container: imports the standard library and pytest only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest._code.code import TracebackEntry, filter_traceback
+from _pytest.config import ConftestImportFailure, get_config
+
+from pytest_imagebuild.worker import fixtures, marker
+from pytest_imagebuild.worker.channel import Requests, Wire
+from pytest_imagebuild.worker.plugin import WorkerPlugin
+
+__all__ = ["run"]
+
+_BLOCKED = ("imagebuild", "pytest_imagebuild.plugin")
+"""The host's plugin: what it does is done on the host."""
+
+_OWN_OPTIONS = ("file_or_dir", "inifilename", "plugins", "rootdir")
+"""Options that come as arguments here."""
+
+
+def run(setup: dict[str, Any], requests: Requests, wire: Wire) -> int:
+    """Run pytest as the worker. Returns its exit status."""
+    os.environ["PYTEST_VERSION"] = pytest.__version__
+    plugin = WorkerPlugin(setup, requests, wire)
+    try:
+        config = _build(setup, plugin)
+        try:
+            return int(config.hook.pytest_cmdline_main(config=config))
+        finally:
+            config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
+    except ConftestImportFailure as failure:
+        wire.send({"type": "error", "text": _conftest_text(failure)})
+    except pytest.UsageError as error:
+        wire.send({"type": "error", "text": "\n".join(f"ERROR: {line}" for line in error.args)})
+    except pytest.exit.Exception as stop:
+        wire.send({"type": "interrupted", "kind": "exit", "reason": stop.msg, "returncode": stop.returncode})
+    return int(pytest.ExitCode.USAGE_ERROR)
+
+
+def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
+    """Do what `Config.fromdictargs` does, with our plugins there from the start."""
+    arguments = [argument for name in _BLOCKED for argument in ("-p", f"no:{name}")]
+    arguments += [argument for name in setup["plugins"] for argument in ("-p", name)]
+    if setup["inifile"]:
+        arguments += ["-c", setup["inifile"]]
+    # The controller has checked that the required plugins are there; not all of them work in a worker.
+    arguments += ["--rootdir", setup["rootdir"], "-o", "required_plugins=", *setup["args"]]
+    config = get_config(arguments)
+    try:
+        for ours in (plugin, marker, fixtures):
+            config.pluginmanager.register(ours, f"imagebuild-{getattr(ours, '__name__', 'worker')}")
+        options = {name: value for name, value in setup["options"].items() if name not in _OWN_OPTIONS}
+        vars(config.option).update(options)
+        config.parse(arguments, addopts=False)
+    except BaseException:
+        config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
+        raise
+    return config
+
+
+def _conftest_text(failure: ConftestImportFailure) -> str:
+    """Return what pytest prints about a conftest file that cannot be imported."""
+    # pytest 8.1 put `cause` in the place of the triple `excinfo`.
+    cause = getattr(failure, "cause", None) or getattr(failure, "excinfo", (None, failure))[1]
+    info = pytest.ExceptionInfo.from_exception(cause)
+    info.traceback = info.traceback.filter(_is_of_the_user)
+    text = info.getrepr(style="short", chain=False) if info.traceback else info.exconly()
+    return f"ImportError while loading conftest '{failure.path}'.\n{text}"
+
+
+def _is_of_the_user(entry: TracebackEntry) -> bool:
+    return filter_traceback(entry) and "importlib" not in Path(entry.path).parts

@@ -1,0 +1,232 @@
+"""The pytest plugin of the worker: it collects what it is told, runs items on request, sends reports.
+
+Runs in the container: imports the standard library and pytest only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_imagebuild.worker.channel import Requests, Wire
+from pytest_imagebuild.worker.protocol import PROTOCOL
+from pytest_imagebuild.worker.quiet import QuietReporter
+
+__all__ = ["WorkerPlugin"]
+
+
+class WorkerPlugin:
+    """Serves the requests of the controller from inside a pytest session."""
+
+    def __init__(self, setup: dict[str, Any], requests: Requests, wire: Wire) -> None:
+        self._setup = setup
+        self._requests = requests
+        self._wire = wire
+        self._items: dict[str, pytest.Item] = {}
+        self._uncollected: dict[str, tuple[str, str]] = {}
+        self._finished = False
+        self._last: pytest.Item | None = None
+        self._promised: pytest.Item | None = None
+
+    def pytest_plugin_registered(self, plugin: object, manager: pytest.PytestPluginManager) -> None:
+        """Accept hooks of plugins that are on the host only: the controller knows them all."""
+        for hook in manager.get_hookcallers(plugin) or ():
+            if not hook.has_spec():
+                for implementation in hook.get_hookimpls():
+                    implementation.optionalhook = True  # type: ignore[misc]
+
+    # Last, so that it replaces whatever reporter the other plugins have put there.
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Register what plugins of the host do, and let nobody report to the terminal."""
+        for line in self._setup["markers"]:
+            config.addinivalue_line("markers", line)
+        for name in self._setup["ini_names"]:
+            _register_ini(config, name)
+        QuietReporter.take_over(config)
+
+    # The innermost wrapper, so that it sees a UsageError of the collection only.
+    @pytest.hookimpl(trylast=True, hookwrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, None]:
+        """Say that the worker is ready, wait to be told what to collect, collect, and say what came of it."""
+        versions = {"python": platform.python_version(), "pytest": pytest.__version__}
+        self._wire.send({"type": "ready", "protocol": PROTOCOL, **versions})
+        request = self._requests.next()
+        self._finished = request["type"] == "finish"
+        session.config.args[:] = self._existing_files(session.config, request.get("args", ()))
+        # A file that cannot be imported counts on the controller, when one of its items is to run.
+        option = session.config.option
+        maxfail, option.maxfail = option.maxfail, 0
+        outcome = yield
+        if outcome.excinfo and issubclass(outcome.excinfo[0], pytest.UsageError):
+            self._collect_what_can_be(session)
+            outcome.force_result(None)
+        option.maxfail = maxfail
+        if outcome.excinfo is None:
+            errors = [
+                {"nodeid": nodeid, "outcome": kind, "longrepr": text}
+                for nodeid, (kind, text) in self._uncollected.items()
+            ]
+            self._wire.send({"type": "collected", "items": len(self._items), "errors": errors})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Remember an item, even if a conftest file deselects it later: the controller has decided what runs."""
+        self._items[item.nodeid] = item
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember why a file or a class has no items."""
+        if report.failed:
+            self._uncollected[report.nodeid] = ("failed", report.longreprtext)
+        elif report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            self._uncollected[report.nodeid] = ("skipped", reason)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Serve requests until the controller has no more."""
+        while not self._finished and (request := self._requests.next())["type"] == "run":
+            self._run(session, request)
+        self._tear_down_to(session, None)
+        return True
+
+    # Last, as plain pytest's terminal sees a report after the conftest files.
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Send a report; what was printed goes first."""
+        if self._last is None:
+            return
+        config = self._last.config
+        data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        _flush_output()
+        send = self._wire.hold if report.passed and self._is_soon_done(report.when) else self._wire.send
+        send({"type": "report", "item": report.nodeid, "data": data})
+
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: tuple[str, int, str] | None
+    ) -> None:
+        """Send the warnings of items; the others, the controller sees in its own collection."""
+        if when != "runtest":
+            return
+        category = warning_message.category
+        self._wire.send(
+            {
+                "type": "warning",
+                "when": when,
+                "nodeid": nodeid,
+                "category": category.__name__,
+                "module": category.__module__,
+                "message": str(warning_message.message),
+                "filename": warning_message.filename,
+                "lineno": warning_message.lineno,
+                "line": warning_message.line,
+                "location": location,
+            }
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Send that the user, or the test, wants the whole run to stop."""
+        stop = excinfo.value
+        message: dict[str, object] = {"type": "interrupted", "kind": "keyboard", "returncode": None}
+        if isinstance(stop, pytest.exit.Exception):
+            message.update(kind="exit", reason=stop.msg, returncode=stop.returncode)
+        else:
+            message["reason"] = excinfo.exconly()
+        self._wire.send(message)
+
+    def pytest_internalerror(self, excrepr: object) -> bool:
+        """Send the traceback of an error in pytest itself or in a plugin."""
+        self._wire.send({"type": "error", "text": str(excrepr)})
+        return True
+
+    def _existing_files(self, config: pytest.Config, arguments: Sequence[str]) -> list[str]:
+        """Return the files of node ids that are there. Whole files: an id that is not there would end pytest."""
+        files = dict.fromkeys(argument.partition("::")[0] for argument in arguments)
+        for file in [file for file in files if not Path(file).exists()]:
+            del files[file]
+            self._uncollected[os.path.relpath(file, config.rootpath)] = (
+                "failed",
+                f"{file} is not in the container: is it ignored by git, or outside of the project tree?",
+            )
+        return list(files)
+
+    def _collect_what_can_be(self, session: pytest.Session) -> None:
+        """Collect without the files that pytest refuses, once it has refused some."""
+        accepted = []
+        for file in list(session.config.args):
+            try:
+                session.perform_collect([file])
+                accepted.append(file)
+            except pytest.UsageError as error:
+                self._uncollected[os.path.relpath(file, session.config.rootpath)] = ("failed", str(error))
+        session.perform_collect(accepted)
+
+    def _run(self, session: pytest.Session, request: dict[str, Any]) -> None:
+        nodeid = request["item"]
+        item = self._items.get(nodeid)
+        if item is None:
+            kind, reason = self._why_missing(nodeid)
+            self._wire.send({"type": "missing", "item": nodeid, "reason": reason, "outcome": kind})
+            return
+        session.testsfailed = request["failed"]
+        if item is not self._promised:
+            self._tear_down_to(session, item)
+        self._last, self._promised = item, self._items.get(request["next"] or "")
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=self._promised)
+        stop = str(session.shouldstop) if session.shouldstop else None
+        self._wire.send({"type": "done", "item": nodeid, "stop": stop})
+
+    def _is_soon_done(self, when: str) -> bool:
+        """Tell whether a report that all is well can wait: the call tells more, and a teardown is mostly short."""
+        if when == "call":
+            return self._promised is not None and self._last is not None and self._promised.parent is self._last.parent
+        return True
+
+    def _why_missing(self, nodeid: str) -> tuple[str, str]:
+        """Return the outcome that an item shall have which is not there, and the reason."""
+        part = nodeid
+        while part not in self._uncollected:
+            if not part:
+                return "failed", f"pytest in the container did not find {nodeid}."
+            part = part[: max(part.rfind("::"), part.rfind("/"), part.rfind("["), 0)]
+        return self._uncollected[part]
+
+    def _tear_down_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
+        """Tear down what `item` does not need. If that fails, it is reported for the item that ran last."""
+        last = self._last
+        if last is None:
+            return
+        capture = session.config.pluginmanager.get_plugin("capturemanager")
+        with capture.item_capture("teardown", last) if capture else nullcontext():
+            call = pytest.CallInfo.from_call(
+                lambda: session._setupstate.teardown_exact(item),  # noqa: SLF001 - what pytest_runtest_teardown does
+                when="teardown",
+                reraise=(pytest.exit.Exception, KeyboardInterrupt),
+            )
+        if call.excinfo is not None:
+            report = last.ihook.pytest_runtest_makereport(item=last, call=call)
+            last.ihook.pytest_runtest_logreport(report=report)
+
+
+def _register_ini(config: pytest.Config, name: str) -> None:
+    try:
+        config.getini(name)
+    except (KeyError, ValueError):
+        config._parser.addini(name, "An ini key of a plugin on the host.")  # noqa: SLF001 - pytest_addoption is too early
+
+
+def _flush_output() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        # A test may have closed it.
+        with suppress(OSError, ValueError):
+            if stream is not None:
+                stream.flush()

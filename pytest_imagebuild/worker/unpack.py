@@ -1,0 +1,73 @@
+"""Puts the files of a session in place. Runs in the container: imports the standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tarfile
+from typing import IO, Protocol, cast
+
+__all__ = ["unpack"]
+
+
+class _Source(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end."""
+
+
+class _Payload:
+    """A file object over the next `size` bytes of a stream."""
+
+    def __init__(self, source: _Source, size: int) -> None:
+        self._source = source
+        self._left = size
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size and self._left:
+            data = self._source.read(min(size, self._left))
+            if not data:
+                msg = f"the stream ended {self._left} bytes before the end of the files"
+                raise EOFError(msg)
+            parts.append(data)
+            self._left -= len(data)
+            size -= len(data)
+        return b"".join(parts)
+
+
+def unpack(source: _Source, size: int, root: str) -> None:
+    """Extract an uncompressed tar, the next `size` bytes of `source`, under `root`.
+
+    Members are regular files, directories and symbolic links; others are left out. Modes and times are
+    kept, owners are not. What is there already is replaced, but for directories: they keep their mode.
+    """
+    payload = _Payload(source, size)
+    if size:
+        with tarfile.open(fileobj=cast("IO[bytes]", payload), mode="r|") as archive:
+            for member in archive:
+                _extract(archive, member, os.path.join(root, member.name.lstrip("/")))  # noqa: PTH118 - a hot loop
+    while payload.read(65536):
+        pass
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    if member.isdir():
+        if not os.path.isdir(path):  # noqa: PTH112 - a hot loop
+            os.makedirs(path)  # noqa: PTH103
+            os.chmod(path, member.mode & 0o7777)  # noqa: PTH101
+        return
+    if not member.isreg() and not member.issym():
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+    if member.issym():
+        os.symlink(member.linkname, path)  # noqa: PTH211
+        return
+    content = archive.extractfile(member)
+    assert content is not None  # noqa: S101 - it is a regular file
+    with open(path, "xb") as file:  # noqa: PTH123
+        shutil.copyfileobj(content, file, 1024 * 1024)
+        os.fchmod(file.fileno(), member.mode & 0o7777)
+    os.utime(path, (member.mtime, member.mtime))
