@@ -1,4 +1,4 @@
-"""What the fixtures of the host give to tests that build images or talk to services, themselves outside any container."""
+"""What the fixtures of the host give to tests that build images, or talk to services, from outside any container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lockfile model: what definitions leave open, pinned. Frozen values; reading and writing files is `build.lockstore`.
+"""The lockfile model: what definitions leave open, pinned. Frozen values; `build.lockstore` reads and writes files.
 
 `imagebuild.lock` is TOML::
 
@@ -48,7 +48,10 @@ HEADER = "# Written by pytest-imagebuild. Commit this file; `imagebuild lock` up
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One exact package. `hashes` are `sha256:…`, empty where the index has none; `url` is set for direct references."""
+    """One exact package.
+
+    `hashes` are `sha256:…`, empty where the index has none; `url` is set for direct references.
+    """
 
     name: str
     version: str
@@ -81,7 +84,10 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseRecord:
-    """What a base reference stands for on a platform (`linux/amd64`). `source` is `registry`, `bootstrap` or `local`."""
+    """What a base reference stands for on a platform (`linux/amd64`).
+
+    `source` is `registry`, `bootstrap` or `local`.
+    """
 
     reference: str
     platform: str
@@ -220,7 +226,8 @@ class Lockfile:
             )
         try:
             return cls(
-                bases=_records(data, "base", BaseRecord.from_dict), layers=_records(data, "layer", LayerRecord.from_dict)
+                bases=_records(data, "base", BaseRecord.from_dict),
+                layers=_records(data, "layer", LayerRecord.from_dict),
             )
         except _Fault as fault:
             raise _corrupt(name, str(fault)) from None

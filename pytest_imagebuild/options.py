@@ -42,6 +42,7 @@ class Options:
         upgrade = config.getoption("image_lock_upgrade")
         if upgrade is not None and config.getoption("image_locked"):
             raise pytest.UsageError("--image-locked and --image-lock-upgrade contradict each other: use one of them.")
+        _refuse_swallowed_path(config, upgrade)
         beside = config.inipath.parent if config.inipath else config.rootpath
         return cls(
             engine=config.getoption("image_engine")
@@ -96,6 +97,18 @@ def cache_dir(environment: Mapping[str, str], ini: str, beside: Path) -> Path:
 def truthy(value: str | None) -> bool:
     """Read a `MODAL_*` switch: anything but "", "0" and "false" (in any case) is on."""
     return value is not None and value.lower() not in {"", "0", "false"}
+
+
+def _refuse_swallowed_path(config: pytest.Config, upgrade: str | None) -> None:
+    """Refuse a path that the flag before it took for its value: `--image-lock-upgrade tests/`."""
+    if not upgrade or f"--image-lock-upgrade={upgrade}" in config.invocation_params.args:
+        return
+    if (config.invocation_params.dir / upgrade.partition("::")[0]).exists():
+        raise pytest.UsageError(
+            f"--image-lock-upgrade took {upgrade!r}, which is a path, for the name of a package. Write "
+            f"--image-lock-upgrade=NAME to resolve one package again, or put the flag after the paths: "
+            f"pytest {upgrade} --image-lock-upgrade."
+        )
 
 
 def _text(config: pytest.Config, name: str) -> str:

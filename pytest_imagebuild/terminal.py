@@ -84,8 +84,8 @@ class BuildDisplay:
         self._settled(layer, "FAILED")
 
     def reused(self, layer: str) -> None:
-        """Another process made the layer meanwhile."""
-        self._settled(layer, "built by another process")
+        """The layer is there already."""
+        self._settled(layer, "found in the cache")
 
     def missed(self, title: str, reason: str) -> None:
         """A layer was not in the cache."""

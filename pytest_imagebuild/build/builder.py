@@ -1,4 +1,4 @@
-"""Build what is missing of plans: warm check, deepest built ancestor, one build per key, independent images in parallel."""
+"""Build what is missing of plans, from the deepest built ancestor up: one build per key, images side by side."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class ImageBuilder:
         Raises StepError, BaseImageError, LockfileError, EngineError.
         """
         reusable = self._reusable(plan)
-        for layer in reusable:
-            self._count_reused(layer)
+        for built in reusable:
+            self._count_reused(built)
         parent = reusable[-1] if reusable else None
         missing = plan.layers[len(reusable) :]
         if missing:

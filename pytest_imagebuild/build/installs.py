@@ -1,7 +1,7 @@
 """Install layers: how each tool is asked what it would install, and how exactly that set is installed.
 
-`resolve` runs in a throw-away container of the parent and changes nothing; `install` takes the pins of the lockfile, with no
-resolution. Both are `/bin/sh` scripts; `parse` reads what the resolving script printed.
+`resolve` runs in a throw-away container of the parent and changes nothing; `script` installs the pins of the
+lockfile, with no resolution. Both are `/bin/sh` scripts; `parse` reads what the resolving script printed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 from pytest_imagebuild.image.instructions import AptInstall, Install, PipInstall, UvPipInstall
+from pytest_imagebuild.image.wording import without_credentials
 from pytest_imagebuild.lockfile import Pin
 
 __all__ = ["CONSTRAINTS", "PINS", "UNHASHED", "UV", "Tool", "tool_of"]
@@ -52,10 +53,11 @@ class Tool:
 
     @property
     def request(self) -> tuple[str, ...]:
-        """What the definition asks for, as the lockfile records it."""
+        """What the definition asks for, as the lockfile records it: without passwords."""
+        packages = tuple(without_credentials(package) for package in self.install.packages)
         if isinstance(self.install, UvPipInstall):
-            return (*self.install.packages, *(f"-r {path}" for path in self.install.remote_requirements()))
-        return self.install.packages
+            return (*packages, *(f"-r {path}" for path in self.install.remote_requirements()))
+        return packages
 
     def resolve(self, *, constrained: bool) -> str:
         """Return the script that prints what would be installed."""
@@ -122,7 +124,10 @@ _APT_INSTALL = """\
 apt-get update || exit
 index=$(apt-cache show --no-all-versions {exact}) || exit {gone}
 for hash in {hashes}; do
-  case "$index" in *"SHA256: $hash"*) ;; *) echo "imagebuild: no package with the locked sha256 $hash"; exit {changed};; esac
+  case "$index" in
+    *"SHA256: $hash"*) ;;
+    *) echo "imagebuild: no package with the locked sha256 $hash"; exit {changed} ;;
+  esac
 done
 apt-get install -y --no-install-recommends --allow-downgrades {exact} || exit
 {marks}
@@ -137,7 +142,7 @@ def _apt_script(install: AptInstall, pins: Sequence[Pin]) -> str:
     automatic = [_apt_name(pin) for pin in pins if pin.name not in asked]
     return _APT_INSTALL.format(
         exact=shlex.join(exact),
-        hashes=" ".join(item.removeprefix("sha256:") for pin in pins for item in pin.hashes),
+        hashes=shlex.join(item.removeprefix("sha256:") for pin in pins for item in pin.hashes),
         gone=GONE,
         changed=CHANGED,
         marks=f"apt-mark auto {shlex.join(automatic)} >/dev/null" if automatic else "",
@@ -189,9 +194,12 @@ _PYTHON = '"$(command -v python || command -v python3)"'
 _UV_RESOLVE = """\
 plan=$({install} --dry-run {constraints} {wanted} 2>&1) || {{ status=$?; printf '%s\\n' "$plan" >&2; exit $status; }}
 printf '%s\\n' "$plan" >&2
-exact=$(printf '%s\\n' "$plan" | sed -n -e 's/^ [+~] \\([^ ]*\\)==[^ ]* (from \\(.*\\))$/\\1 @ \\2/p' -e 's/^ [+~] \\([^ ]*==[^ ]*\\)$/\\1/p')
+exact=$(printf '%s\\n' "$plan" | sed -n \\
+  -e 's/^ [+~] \\([^ ]*\\)==[^ ]* (from \\(.*\\))$/\\1 @ \\2/p' \\
+  -e 's/^ [+~] \\([^ ]*==[^ ]*\\)$/\\1/p')
 [ -n "$exact" ] || exit 0
-printf '%s\\n' "$exact" | {uv} pip compile - --python {python} {flags} --no-deps --generate-hashes --no-header --no-annotate --quiet
+printf '%s\\n' "$exact" | {uv} pip compile - --python {python} {flags} \\
+  --no-deps --generate-hashes --no-header --no-annotate --quiet
 """
 
 
@@ -217,24 +225,27 @@ def _pip_pins(printed: str) -> Iterator[Pin]:
     report = json.loads(printed)
     for item in report["install"]:
         metadata, download = item["metadata"], item["download_info"]
-        hashes = download.get("archive_info", {}).get("hashes", {})
         yield Pin(
             name=_normalized(metadata["name"]),
             version=metadata["version"],
             url=_direct_url(download) if item.get("is_direct") else "",
-            hashes=tuple(sorted(f"{kind}:{value}" for kind, value in hashes.items() if kind == "sha256")),
+            hashes=tuple(f"sha256:{value}" for value in _archive_sha256(download.get("archive_info", {}))),
         )
 
 
-def _direct_url(download: dict[str, object]) -> str:
-    url = _without_credentials(str(download["url"]))
-    vcs = download.get("vcs_info")
-    return f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if isinstance(vcs, dict) else url
+def _archive_sha256(archive: dict[str, Any]) -> Iterator[str]:
+    """Yield the sha256 of an archive, if pip reports it; before 23.1 it did so as `hash = "sha256=…"` only."""
+    kind, _, value = archive.get("hash", "").partition("=")
+    found = archive.get("hashes", {}).get("sha256") or (value if kind == "sha256" else "")
+    if found:
+        yield found
 
 
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _direct_url(download: dict[str, Any]) -> str:
+    url = without_credentials(download["url"])
+    if "vcs_info" in download:
+        url = f"{download['vcs_info']['vcs']}+{url}@{download['vcs_info']['commit_id']}"
+    return f"{url}#subdirectory={download['subdirectory']}" if download.get("subdirectory") else url
 
 
 _COMPILED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?\s*(==\s*(?P<version>[^\s;]+)|@\s*(?P<url>\S+))")
@@ -247,7 +258,7 @@ def _uv_pins(printed: str) -> Iterator[Pin]:
             yield Pin(
                 name=_normalized(match["name"]),
                 version=match["version"] or "",
-                url=_without_credentials(match["url"]) if match["url"] else "",
+                url=without_credentials(match["url"]) if match["url"] else "",
                 hashes=tuple(sorted(re.findall(r"--hash=(\S+)", line))),
             )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_imagebuild.build.installs import tool_of
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
@@ -30,6 +31,7 @@ class Pins:
     used_bases: set[tuple[str, str]]
     used_layers: set[tuple[str, str]]
     upgraded: set[str]
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def read(cls, store: LockStore, mode: LockMode, platform: str) -> Pins:
@@ -65,20 +67,20 @@ class Pins:
 
     def resolve_base(self, layer: PlannedLayer, ask: Callable[[], BasePin]) -> BasePin:
         """Return the pin of a base layer, asking for it where the lockfile has none, and record it."""
-        self.lockfile = self.store.read()
+        self._reread()
         known = self.known_base(layer)
         if known:
             return known
         self._refuse_when_locked(layer)
         pin = ask()
         record = BaseRecord(reference=layer.root, platform=self.platform, source=pin.source, digest=pin.digest)
-        self.lockfile = self.store.change(lambda lockfile: lockfile.with_base(record))
+        self._change(lambda lockfile: lockfile.with_base(record))
         self.upgraded.add(layer.root)
         return pin
 
     def resolve_packages(self, layer: PlannedLayer, install: Install, resolve: Resolver) -> tuple[Pin, ...]:
         """Return the pins of an install layer, resolving where the lockfile has none, and record them."""
-        self.lockfile = self.store.read()
+        self._reread()
         known = self.known_packages(layer)
         if known is not None:
             return known
@@ -93,7 +95,7 @@ class Pins:
         )
         pins = resolve(install, self._preferences(record))
         record = replace(record, packages=pins)
-        self.lockfile = self.store.change(lambda lockfile: lockfile.with_layer(record))
+        self._change(lambda lockfile: lockfile.with_layer(record))
         self.upgraded.add(layer.definition)
         return pins
 
@@ -107,7 +109,15 @@ class Pins:
             elsewhere_layers = {(item.id, item.platform) for item in lockfile.layers if item.platform != here}
             return lockfile.keeping(bases | elsewhere_bases, layers | elsewhere_layers)
 
-        self.lockfile = self.store.change(kept)
+        self._change(kept)
+
+    def _reread(self) -> None:
+        with self._guard:  # or an older reading of another thread could replace a newer one
+            self.lockfile = self.store.read()
+
+    def _change(self, update: Callable[[Lockfile], Lockfile]) -> None:
+        with self._guard:
+            self.lockfile = self.store.change(update)
 
     def _preferences(self, record: LayerRecord) -> tuple[Pin, ...]:
         if record.tool == "apt" or (self.mode.upgrade and not self.mode.names):
@@ -120,6 +130,7 @@ class Pins:
             place = f" at {layer.where}" if layer.where else ""
             raise LockfileError(
                 f"{self.store.path.name} has no record for {layer.title}{place} on {self.platform}, and --image-locked "
-                "forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and commit the lockfile."
+                "forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and commit the "
+                "lockfile."
             )
 

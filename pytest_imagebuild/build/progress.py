@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["NullProgress", "Progress", "Tally"]
+__all__ = ["Display", "NullProgress", "Progress", "Tally"]
 
 
 class Progress(Protocol):
@@ -24,10 +25,17 @@ class Progress(Protocol):
         """The layer could not be made."""
 
     def reused(self, layer: str) -> None:
-        """Another process or thread made the layer meanwhile."""
+        """The layer is there already, as it turned out once its pins were known or another build had ended."""
 
     def missed(self, title: str, reason: str) -> None:
         """The layer `title` was not in the cache, because of `reason`."""
+
+
+class Display(Progress, Protocol):
+    """A progress that is shown somewhere, while builds run."""
+
+    def showing(self) -> AbstractContextManager[None]:
+        """Show what happens meanwhile."""
 
 
 class NullProgress:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import html
+import http.client
 import io
 import json
 import os
 import re
-import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
@@ -41,17 +41,27 @@ def uv_binary(
         binary.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(binary.with_suffix(binary.suffix + ".lock")):
             if not binary.exists():
-                _unpack(_download(builder, wanted, platform, environment), binary)
+                _unpack(_download(builder, wanted, platform, environment), binary, wanted)
     return FileEntry(path=target, mode=0o755, source=binary)
 
 
-def _unpack(wheel: bytes, binary: Path) -> None:
-    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
-        temporary = binary.with_name(f"{binary.name}.{os.getpid()}")
-        temporary.write_bytes(archive.read(member))
-    temporary.chmod(0o755)
-    temporary.replace(binary)
+def _unpack(wheel: bytes, binary: Path, version: str) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
+            content = archive.read(member)
+    except (zipfile.BadZipFile, StopIteration) as error:
+        raise ImageBuildError(
+            f"uv_pip_install: what the index gave as the wheel of uv {version} is none. Check the index."
+        ) from error
+    temporary = binary.with_name(f"{binary.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.chmod(0o755)
+        temporary.replace(binary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _download(builder: Builder, version: str, platform: str, environment: Mapping[str, str]) -> bytes:
@@ -62,7 +72,7 @@ def _download(builder: Builder, version: str, platform: str, environment: Mappin
     try:
         url, listed = _find(page_url, version, _TAGS[platform])
         wheel = _get(url)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ImageBuildError(
             f"uv_pip_install: uv {version} cannot be downloaded from {_shown(page_url)}: {error}. Check the network, "
             "or set UV_DEFAULT_INDEX or PIP_INDEX_URL to an index that can be reached."
@@ -89,7 +99,7 @@ def _find(page_url: str, version: str, tag: str) -> tuple[str, str]:
     """Return the URL of the wheel and its sha256 as listed, which may be empty."""
     page = _get(page_url).decode("utf-8", errors="replace")
     if page.lstrip().startswith("{"):
-        links = [(item["url"], item.get("hashes", {}).get("sha256", "")) for item in json.loads(page)["files"]]
+        links = _json_links(page, page_url)
     else:
         hrefs = (html.unescape(href) for href in re.findall(r'href=["\']([^"\']+)["\']', page))
         links = [(href, urllib.parse.urldefrag(href).fragment.removeprefix("sha256=")) for href in hrefs]
@@ -100,6 +110,16 @@ def _find(page_url: str, version: str, tag: str) -> tuple[str, str]:
     raise ImageBuildError(
         f"uv_pip_install: {_shown(page_url)} lists no wheel of uv {version} for {tag}. Choose another uv_version."
     )
+
+
+def _json_links(page: str, page_url: str) -> list[tuple[str, str]]:
+    try:
+        return [(item["url"], item.get("hashes", {}).get("sha256", "")) for item in json.loads(page)["files"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ImageBuildError(
+            f"uv_pip_install: {_shown(page_url)} is not the page of a package index. Check UV_DEFAULT_INDEX and "
+            "PIP_INDEX_URL."
+        ) from error
 
 
 def _get(url: str) -> bytes:

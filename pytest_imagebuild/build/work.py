@@ -1,9 +1,8 @@
-"""What the engine is told to do for a layer: a `Work` from its instructions, its pins and the host's network settings."""
+"""What the engine is told to do for a layer: a `Work` from its instructions, its pins and the host's settings."""
 
 from __future__ import annotations
 
 import posixpath
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from pytest_imagebuild.image.instructions import (
     SetWorkdir,
     UvPipInstall,
 )
+from pytest_imagebuild.image.wording import without_credentials
 from pytest_imagebuild.lockfile import Pin
 from pytest_imagebuild.plan.plan import PlannedLayer
 
@@ -86,17 +86,15 @@ def resolving_work(
 
 
 def commands_for_people(layer: PlannedLayer, builder: Builder, index: int) -> str:
-    """Return the command at `index` of the layer's work as the user knows it."""
+    """Return the command at `index` of the layer's work as the user knows it, without the passwords of indexes."""
     instruction = [item for item in layer.instructions if _script(item, ()) is not None][index]
-    return instruction.lines(builder)[-1].removeprefix("RUN ")
+    return without_credentials(instruction.lines(builder)[-1].removeprefix("RUN "))
 
 
 def _script(instruction: Instruction, pins: Sequence[Pin]) -> str | None:
     match instruction:
         case Run():
             return instruction.command
-        case SetWorkdir():
-            return f"mkdir -p {shlex.quote(instruction.path)}"
         case AptInstall() | PipInstall() | UvPipInstall():
             return tool_of(instruction).script(pins)
         case _:

@@ -39,13 +39,13 @@ def images_in(session: pytest.Session) -> list[Image]:
     That is the images of markers, and those that stand at the top level of a test module or a conftest file.
     """
     found = [image for item in session.items for image in images_of(item) if isinstance(image, Image)]
-    modules = {id(module): module for item in session.items if isinstance(module := getattr(item, "module", None), ModuleType)}
+    modules = dict.fromkeys(item.module for item in session.items if isinstance(item, pytest.Function))
     conftests = [
         plugin
         for plugin in session.config.pluginmanager.get_plugins()
         if isinstance(plugin, ModuleType) and Path(getattr(plugin, "__file__", None) or "").name == "conftest.py"
     ]
-    for module in [*modules.values(), *conftests]:
+    for module in [*modules, *conftests]:
         found += [value for value in vars(module).values() if isinstance(value, Image)]
     return list(dict.fromkeys(found))
 

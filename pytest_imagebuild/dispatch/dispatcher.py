@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.session.reports import warning_message
@@ -156,9 +157,9 @@ class Dispatcher:
             line.broken = ImageBuildError(
                 f"Not run: {line.deaths} workers of this image died before. The last one: {death}"
             )
-        when = "call" if "setup" in phases else "setup"
-        if "call" in phases:
-            when = "teardown"
+        when: Phase = "setup"
+        if phases:
+            when = "teardown" if "call" in phases else "call"
         yield reports.failed(item, str(death), when=when, sections=_sections(death))
         if when != "teardown":
             yield reports.passed(item, when="teardown")

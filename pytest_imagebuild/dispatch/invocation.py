@@ -1,4 +1,4 @@
-"""How the worker's pytest is set up: the controller's options, arguments and environment, as far as they mean something inside."""
+"""How the worker's pytest is set up: what of the controller's options and environment means something inside."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def import_path(tree: ProjectTree, source_root: str) -> list[str]:
 
     Local Python sources come first, then the folders of the project that this process imports from.
     """
-    here = [Path(entry or os.curdir) for entry in sys.path]
-    return [source_root, *dict.fromkeys(str(path.resolve()) for path in here if path.is_dir() and tree.holds(path))]
+    folders = [path for entry in sys.path if (path := Path(entry or os.curdir)).is_dir()]
+    return [source_root, *dict.fromkeys(str(place) for folder in folders if (place := tree.place(folder)))]
 
 
 def environment() -> dict[str, str]:

@@ -6,12 +6,14 @@ from typing import Literal
 
 import pytest
 
-__all__ = ["failed", "passed", "skipped"]
+__all__ = ["Phase", "failed", "passed", "skipped"]
 
 Phase = Literal["setup", "call", "teardown"]
 
 
-def failed(item: pytest.Item, text: str, *, when: Phase, sections: list[tuple[str, str]] | None = None) -> pytest.TestReport:
+def failed(
+    item: pytest.Item, text: str, *, when: Phase, sections: list[tuple[str, str]] | None = None
+) -> pytest.TestReport:
     """Return a failed report of `item` whose explanation is `text`."""
     return _report(item, "failed", text, when, sections)
 

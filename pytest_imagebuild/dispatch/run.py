@@ -8,17 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pytest_imagebuild.build.progress import Display
 from pytest_imagebuild.dispatch.dispatcher import Dispatcher
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
-from pytest_imagebuild.errors import EngineError, EngineUnavailableError, ImageBuildError, LockfileError
-from pytest_imagebuild.errors import UnknownVersionError
+from pytest_imagebuild.errors import (
+    EngineError,
+    EngineUnavailableError,
+    ImageBuildError,
+    LockfileError,
+    UnknownVersionError,
+)
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.options import Options
-from pytest_imagebuild.terminal import BuildDisplay
 
 __all__ = ["Run"]
 
@@ -29,7 +34,7 @@ AHEAD = 4
 class Run:
     """Everything that this plugin keeps for one pytest session that uses images."""
 
-    def __init__(self, config: pytest.Config, options: Options, display: BuildDisplay) -> None:
+    def __init__(self, config: pytest.Config, options: Options, display: Display) -> None:
         self._config = config
         self._options = options
         self.display = display

@@ -35,6 +35,7 @@ _SUITE_OF_SERIES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie", "3.
 _SUITE_OF_VERSION = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky", "latest": "stable"}
 _SUITES = (*_SUITE_OF_SERIES.values(), "stable")
 
+_MIRROR = "http://deb.debian.org"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _DEBIAN_ARCHITECTURES = {"386": "i386", "arm/v5": "armel", "arm/v7": "armhf", "arm64/v8": "arm64", "ppc64le": "ppc64el"}
 _PACKAGES = ("ca-certificates", "netbase", "tzdata")
@@ -64,14 +65,11 @@ _PASSED_ON = ("TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "
 # Settings as in the official images, under the same file names, because Dockerfile idioms edit those. No invoke-hooks
 # of apt, as `docker-clean` has them: mmdebstrap's cleanup would run them on the host.
 _DENY_SERVICES = """
-set -eu
-mkdir -p "$1/usr/sbin"
-printf '#!/bin/sh\\nexit 101\\n' > "$1/usr/sbin/policy-rc.d"
-chmod 755 "$1/usr/sbin/policy-rc.d"
+mkdir -p usr/sbin
+printf '#!/bin/sh\\nexit 101\\n' > usr/sbin/policy-rc.d
+chmod 755 usr/sbin/policy-rc.d
 """
 _SETTLE = """
-set -eu
-cd "$1"
 mv etc/apt/sources.list.d/0000main.sources etc/apt/sources.list.d/debian.sources
 if [ -e etc/dpkg/dpkg.cfg.d/99mmdebstrap ]; then mv etc/dpkg/dpkg.cfg.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/docker; fi
 echo force-unsafe-io > etc/dpkg/dpkg.cfg.d/docker-apt-speedup
@@ -85,14 +83,12 @@ Dir::Cache::srcpkgcache "";
 END
 """
 _ADD_PIP = """
-set -eu
-cd "$1"
 ln -s /usr/bin/python3 usr/local/bin/python3
 ln -s /usr/bin/python3 usr/local/bin/python
 chroot . sh -euc '
     wheels=/usr/share/python-wheels
     # The official images have setuptools as long as the Python has distutils.
-    old=$(/usr/bin/python3 -c "import sys; print(*[\"setuptools\"][sys.version_info >= (3, 12):])")
+    if /usr/bin/python3 -W ignore -c "import distutils" 2> /dev/null; then old=setuptools; else old=; fi
     PYTHONPATH=$(printf %s: $wheels/*.whl) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pip \\
         install --isolated --no-index --no-cache-dir --no-compile --find-links $wheels pip $old
     /usr/bin/python3 -m compileall -q --invalidation-mode checked-hash /usr/local/lib/python3*
@@ -100,17 +96,27 @@ chroot . sh -euc '
 """
 # Python before 3.11 writes sets in hash order (bpo-37596), and the packages' scripts ignore PYTHONHASHSEED (`-E`).
 _COMPILE_AGAIN = """
-chroot "$1" sh -c '/usr/bin/python3 -m compileall -q -f -x lib2to3/tests --invalidation-mode checked-hash /usr/lib/python3*'
+chroot . sh -euc '
+    /usr/bin/python3 -m compileall -q -f -x lib2to3/tests --invalidation-mode checked-hash /usr/lib/python3*
+'
 """
 _FORGET_THE_HOST = """
-set -eu
-cd "$1"
 : > etc/resolv.conf
 echo localhost > etc/hostname
 chmod 644 etc/resolv.conf etc/hostname
 rm -rf root/.cache var/cache/ldconfig/aux-cache var/cache/apt/*.bin var/cache/debconf/*-old var/lib/dpkg/*-old
 find var/log -type f -delete
 """
+
+
+# The scripts reach mmdebstrap by the environment: given as arguments, each would be printed with every error.
+_SCRIPTS = {
+    "DENY_SERVICES": _DENY_SERVICES,
+    "SETTLE": _SETTLE,
+    "ADD_PIP": _ADD_PIP,
+    "COMPILE_AGAIN": _COMPILE_AGAIN,
+    "FORGET_THE_HOST": _FORGET_THE_HOST,
+}
 
 
 def supports(reference: str) -> bool:
@@ -193,7 +199,7 @@ class _Recipe:
         suite = suite_for(self.reference)
         places = (("debian", f"{suite} {suite}-updates"), ("debian-security", f"{suite}-security"))
         return "\n".join(
-            f"Types: deb\nURIs: http://deb.debian.org/{place}\nSuites: {suites}\nComponents: main\nSigned-By: {_KEYRING}\n"
+            f"Types: deb\nURIs: {_MIRROR}/{place}\nSuites: {suites}\nComponents: main\nSigned-By: {_KEYRING}\n"
             for place, suites in places
         )
 
@@ -202,9 +208,9 @@ class _Recipe:
         suite = suite_for(self.reference)
         packages = (*_PACKAGES, *(_PYTHON_PACKAGES if self.is_python else ()))
         dpkg_options = (*(_SLIM if "-slim" in self.reference else ()), *((_NO_MARKER,) if self.is_python else ()))
-        hooks = [_SETTLE, _FORGET_THE_HOST]
-        if self.is_python:
-            hooks[1:1] = [_ADD_PIP, *([_COMPILE_AGAIN] if suite == "bullseye" else [])]
+        hooks = ["SETTLE", *(["ADD_PIP"] if self.is_python else []), "FORGET_THE_HOST"]
+        if self.is_python and suite == "bullseye":
+            hooks.insert(2, "COMPILE_AGAIN")
         # bookworm expects a merged /usr but does not make it; without the hook, usrmerge comes in, and perl with it.
         merge = ("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",) if suite == "bookworm" else ()
         return [
@@ -214,18 +220,25 @@ class _Recipe:
             "--format=tar",
             "--skip=output/dev",
             "--skip=chroot/policy-rc.d",
+            # Its look-up makes a folder for gpg that outlives a kill; the sources say which keyring signs them.
+            "--skip=check/signed-by",
             "--verbose",
             f"--architectures={_DEBIAN_ARCHITECTURES.get(self.architecture, self.architecture)}",
             f"--include={','.join(packages)}",
             *(f"--aptopt={option}" for option in self.apt_options),
             *(f"--dpkgopt={option}" for option in dpkg_options),
             *merge,
-            f"--setup-hook={_DENY_SERVICES}",
-            *(f"--customize-hook={hook}" for hook in hooks),
+            f"--setup-hook={_run_script('DENY_SERVICES')}",
+            *(f"--customize-hook={_run_script(name)}" for name in hooks),
             suite,
             "-",
             "-",
         ]
+
+
+def _run_script(name: str) -> str:
+    """Return a hook that runs one of `_SCRIPTS` in the root of the new file system."""
+    return f'cd "$1" && sh -euc "${name}"'
 
 
 def _check_host(reference: str, *, as_root: bool) -> None:
@@ -267,8 +280,8 @@ def _appearing(target: Path) -> Iterator[int]:
 
 
 def _run(command: list[str], *, sources: str, archive: int, output: Callable[[str], None], reference: str) -> None:
-    environment = _ENVIRONMENT | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    last_lines: deque[str] = deque(maxlen=15)
+    environment = _ENVIRONMENT | _SCRIPTS | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    last_lines: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -279,7 +292,8 @@ def _run(command: list[str], *, sources: str, archive: int, output: Callable[[st
         errors="replace",
         umask=0o022,
     ) as process:
-        assert process.stdin and process.stderr  # noqa: S101 - both are pipes
+        assert process.stdin is not None  # noqa: S101 - a pipe
+        assert process.stderr is not None  # noqa: S101 - a pipe
         try:
             process.stdin.write(sources)
             process.stdin.close()
@@ -293,6 +307,6 @@ def _run(command: list[str], *, sources: str, archive: int, output: Callable[[st
         found = "\n".join(f"  {line}" for line in last_lines)
         raise BaseImageError(
             f"{reference} could not be bootstrapped from Debian {suite_for(reference)}: mmdebstrap exited with "
-            f"{process.returncode}. Check that http://deb.debian.org answers, or make a registry that has this image "
+            f"{process.returncode}. Check that {_MIRROR} answers, or make a registry that has this image "
             f"reachable. The end of its output:\n{found}"
         )

@@ -1,7 +1,7 @@
 """The host's network settings, as steps and sessions get them: proxies, the CA bundle, package indexes.
 
-They apply to what runs inside and enter no layer and no key. What names a path of the host means nothing inside, so it is
-left out; so is, for sessions, what only the host itself can reach.
+They apply to what runs inside and enter no layer and no key. What names a path of the host means nothing inside, so it
+is left out; so is, for sessions, what only the host itself can reach.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class HostNetwork:
         )
 
     def for_steps(self) -> tuple[dict[str, str], tuple[FileEntry, ...], str]:
-        """Return variables, tools, and the network: `host` where only the machine itself reaches a proxy or an index."""
+        """Return variables, tools, and the network: `host` where only the host reaches a proxy or an index."""
         proxies = (_is_loopback(value) for name, value in self.proxies.items() if name.lower() != "no_proxy")
         indexes = (_is_loopback(value) for name in self.indexes for value in self._addresses(name))
         network = "host" if any(proxies) or any(indexes) else "default"
@@ -115,7 +115,7 @@ class HostNetwork:
         )
 
     def _addresses(self, name: str) -> list[str]:
-        return [] if name in _PLAIN or name not in _INDEXES else _split(name, self.indexes[name])
+        return [] if name in _PLAIN | _HOSTS or name not in _INDEXES else _split(name, self.indexes[name])
 
     def _without_loopback(self, name: str) -> str:
         if name in _PLAIN or name not in _INDEXES:

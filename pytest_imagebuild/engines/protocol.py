@@ -40,9 +40,9 @@ Output = Callable[[str], None]
 class Capabilities:
     """What an engine can do on this machine.
 
-    `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers
-    (two connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can share
-    the network of the machine that pytest runs on.
+    `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers (two
+    connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can
+    share the network of the machine that pytest runs on.
     """
 
     engine: str
@@ -56,7 +56,8 @@ class Capabilities:
 class BasePin:
     """What a base reference stands for: a registry digest, or the digest of a bootstrapped archive.
 
-    `digest` is `sha256:` and 64 hex digits; `source` is `registry` or `bootstrap`.
+    `digest` is `sha256:` and 64 hex digits; `source` is `registry`, `bootstrap`, or `local` for an image that the
+    user made in the engine himself (its digest is the id of the image, and means something in that engine only).
     """
 
     digest: str
@@ -110,7 +111,10 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfigChange:
-    """Changes of the image configuration that a layer makes. None leaves the parent's value."""
+    """Changes of the image configuration that a layer makes. None leaves the parent's value.
+
+    A relative `workdir` is below the parent's; the engine makes its folder in the layer.
+    """
 
     environment: tuple[tuple[str, str], ...] = ()
     workdir: str | None = None
@@ -122,8 +126,9 @@ class ConfigChange:
 class Work:
     """What happens in a container of the parent: files are put in place, then commands run in order.
 
-    Each command is a script for `/bin/sh -c`, run as root with no standard input; the first that fails ends the work.
-    `environment` and `tools` are there for the commands only: they leave no trace in the layer, its configuration or its history.
+    Each command is a script for `/bin/sh -c`, run as root with no standard input; the first that fails ends the
+    work. `environment` and `tools` are there for the commands only: they leave no trace in the layer, its
+    configuration or its history.
     """
 
     files: tuple[FileEntry, ...] = ()

@@ -21,7 +21,7 @@ from pytest_imagebuild.image.instructions import (
     UvPipInstall,
 )
 from pytest_imagebuild.image.sources import LocalSource
-from pytest_imagebuild.image.wording import call_text, quoted
+from pytest_imagebuild.image.wording import call_text, quoted, without_credentials
 
 __all__ = [
     "AptInstallStep",
@@ -172,7 +172,8 @@ class PipInstallStep(Step):
 
     def describe(self) -> str:
         # Index addresses stay out: they may hold a password.
-        return call_text("pip_install", [*map(quoted, self.packages), *(["pre=True"] if self.pre else [])])
+        packages = (quoted(without_credentials(package)) for package in self.packages)
+        return call_text("pip_install", [*packages, *(["pre=True"] if self.pre else [])])
 
     def instructions(self) -> tuple[Instruction, ...]:
         install = PipInstall(
@@ -201,7 +202,7 @@ class UvPipInstallStep(Step):
 
     def describe(self) -> str:
         # Index addresses stay out: they may hold a password.
-        arguments = list(map(quoted, self.packages))
+        arguments = [quoted(without_credentials(package)) for package in self.packages]
         if self.requirements:
             arguments.append(f"requirements=[{', '.join(map(quoted, self.requirements))}]")
         if self.pre:

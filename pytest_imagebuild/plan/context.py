@@ -126,8 +126,8 @@ def _find_spec(module: str, where: SourceLocation | None) -> importlib.machinery
 def _refuse_binary(module: str, where: SourceLocation | None) -> None:
     try:
         shipped = importlib.metadata.files(module) or ()
-    except importlib.metadata.PackageNotFoundError:
-        return
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return  # no distribution; or no name at all, which finding the module refuses
     if any(str(path).rpartition(".")[2] in _BINARY for path in shipped):
         raise ModuleNotMountable(
             f"add_local_python_source: module {module!r} can't be mounted because it contains binary file(s). "

@@ -1,7 +1,8 @@
 """Layer keys: what enters, and in which form.
 
-`layer key = sha256(canonical(format, builder version, platform, parent key, parent generation, step, contents, pins))`.
-Every part is itself a digest or a short text; the parts are kept beside the built layer, so that a miss can be explained.
+A layer key is the sha256 of the canonical form of: format, builder version, platform, parent key, parent generation,
+step, contents, pins. Every part is itself a digest or a short text, and is kept beside the built layer, so that a miss
+can be explained.
 """
 
 from __future__ import annotations

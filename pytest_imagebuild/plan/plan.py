@@ -30,6 +30,8 @@ from pytest_imagebuild.lockfile import Pin
 from pytest_imagebuild.plan.context import read_file, read_source
 from pytest_imagebuild.plan.keys import KeyInputs, contents_digest, pins_digest
 
+PART_LENGTH = 60
+
 __all__ = ["Plan", "PlannedLayer", "local_python", "plan_image"]
 
 
@@ -39,7 +41,8 @@ class PlannedLayer:
 
     `title` is the step in the user's own words. `base` is the reference of a base layer, else None. `files` enter the
     layer, `tools` are there while it is made. `definition` is the digest of what the chain says up to this layer, the
-    same on every machine: local contents and pins stay outside. It names the lockfile's record and the build lock.
+    same on every machine: pins stay outside, and so do local contents, but for requirement files, which say what is
+    asked for. It names the lockfile's record and the build lock.
     """
 
     title: str
@@ -101,12 +104,23 @@ def plan_image(image: Image, builder: Builder) -> Plan:
     image.check()
     layers: list[PlannedLayer] = []
     for step in image.steps:
-        for spec in step.layers(builder, local_python()):
-            layers.append(_plan_layer(step, spec, layers[-1] if layers else None))
+        specs = step.layers(builder, local_python())
+        for spec in specs:
+            title = step.describe() if len(specs) == 1 else f"{step.describe()}: {_part(spec, builder)}"
+            layers.append(_plan_layer(title, step, spec, layers[-1] if layers else None))
     return Plan(image=image, builder=builder, layers=tuple(layers))
 
 
-def _plan_layer(step: Step, spec: LayerSpec, below: PlannedLayer | None) -> PlannedLayer:
+def _part(spec: LayerSpec, builder: Builder) -> str:
+    """Return what one of several layers of a step does."""
+    if spec.base is not None:
+        return f"base image {spec.base}"
+    lines = [line for item in spec.instructions for line in item.lines(builder) if line.startswith("RUN ")]
+    text = lines[-1].removeprefix("RUN ")
+    return text if len(text) <= PART_LENGTH else f"{text[: PART_LENGTH - 1]}…"
+
+
+def _plan_layer(title: str, step: Step, spec: LayerSpec, below: PlannedLayer | None) -> PlannedLayer:
     identity = digest(
         {
             "base": spec.base,
@@ -114,8 +128,12 @@ def _plan_layer(step: Step, spec: LayerSpec, below: PlannedLayer | None) -> Plan
             "environment": step.build_env,
         }
     )
+    tools = tuple(entry for item in spec.instructions for entry in _tools(item, step.where))
+    asked = {"below": below.definition if below else "", "layer": identity}
+    if tools:
+        asked["requirements"] = contents_digest(tools)
     return PlannedLayer(
-        title=step.describe(),
+        title=title,
         where=step.where,
         force=step.force,
         base=spec.base,
@@ -123,9 +141,9 @@ def _plan_layer(step: Step, spec: LayerSpec, below: PlannedLayer | None) -> Plan
         instructions=spec.instructions,
         environment=step.build_env,
         files=tuple(entry for item in spec.instructions for entry in _files(item)),
-        tools=tuple(entry for item in spec.instructions for entry in _tools(item, step.where)),
+        tools=tools,
         step=identity,
-        definition=digest({"below": below.definition if below else "", "layer": identity}),
+        definition=digest(asked),
     )
 
 
@@ -144,7 +162,8 @@ def _tools(instruction: Instruction, where: SourceLocation | None) -> tuple[File
 def _requirements(path: Path, target: str, where: SourceLocation | None) -> FileEntry:
     if not path.is_file():
         raise LocalFileError(f"uv_pip_install: requirements file {path} does not exist.", where=where)
-    return read_file(path, target)
+    # Its mode means nothing and differs with the umask of a checkout, so it must not enter the key.
+    return replace(read_file(path, target), mode=0o644)
 
 
 def _portable(instruction: Instruction) -> object:

@@ -1,7 +1,7 @@
 """The runtime layer: pytest and this package, put on top of an image so that tests can run in a container of it.
 
-It is a layer like any other, kept under its key, so the packages are copied and compiled once per image and pytest version, on any
-engine, local or remote. The packages come last on `sys.path`: what the image has installed itself wins.
+It is a layer like any other, kept under its key: the packages are copied and compiled once per image and pytest
+version, on any engine, local or remote. They come last on `sys.path`: what the image has installed itself wins.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SCRIPT = f"""\
 python=$(command -v python || command -v python3) || exit {_PYTHON_GONE}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {{ "$python" --version; exit {_PYTHON_OLD}; }}
 "$python" -m compileall -q --invalidation-mode unchecked-hash {SITE} >/dev/null 2>&1
-"$python" -c 'import sys; sys.path.append("{SITE}"); import pytest; print("pytest", pytest.__version__)' || exit {_PYTEST_BROKEN}
+"$python" -c 'import sys; sys.path.append("{SITE}"); import pytest' || exit {_PYTEST_BROKEN}
 printf '#!/bin/sh\\nexec "%s" -u {SITE}/pytest_imagebuild/worker/__main__.py\\n' "$python" > {HOME}/start
 chmod 755 {HOME}/start
 """

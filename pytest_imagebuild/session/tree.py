@@ -49,17 +49,23 @@ class ProjectTree:
 
     def holds(self, folder: Path) -> bool:
         """Tell whether a folder of the host is part of the tree."""
+        return self.place(folder) is not None
+
+    def place(self, folder: Path) -> Path | None:
+        """Return where a folder of the host lies in the tree: below `root`, as it is written; None if it does not."""
         try:
-            relative = folder.resolve().relative_to(self.root)
+            relative = folder.resolve().relative_to(self.root.resolve())
         except ValueError:
-            return False
-        return relative == PurePath() or any(relative in path.parents for path in self.paths)
+            return None
+        inside = relative == PurePath() or any(relative in path.parents for path in self.paths)
+        return self.root / relative if inside else None
 
 
 def read_tree(root: Path, patterns: Iterable[str] = ()) -> ProjectTree:
-    """List the project's files. `patterns` (ini `image_sync`) choose among them, as in a `.dockerignore` turned round:
+    """List the project's files.
 
-    a file is taken if the last pattern that matches it has no `!`; patterns that all begin with `!` leave out.
+    `patterns` (ini `image_sync`) choose among them, as in a `.dockerignore` turned round: a file is taken if the last
+    pattern that matches it has no `!`; patterns that all begin with `!` leave out.
     """
     chosen = tuple(patterns)
     listed = _git_files(root)
@@ -76,11 +82,10 @@ def payload(tree: ProjectTree, sources: Iterable[LocalSource], files: Iterable[F
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path in tree.paths:
-            _add_path(archive, tree.root / path)
-            if stream.tell() > MAX_BYTES:
+            if not _add_path(archive, tree.root / path, MAX_BYTES - stream.tell()):
                 raise ImageBuildError(
-                    f"The project tree {tree.root} is larger than {MAX_BYTES >> 20} MiB. Ignore what tests do not need in "
-                    ".gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."
+                    f"The project tree {tree.root} is larger than {MAX_BYTES >> 20} MiB. Ignore what tests do not "
+                    "need in .gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."
                 )
         for source in sources:
             for entry in read_source(source):
@@ -90,21 +95,25 @@ def payload(tree: ProjectTree, sources: Iterable[LocalSource], files: Iterable[F
     return stream.getvalue()
 
 
-def _add_path(archive: tarfile.TarFile, path: Path) -> None:
+def _add_path(archive: tarfile.TarFile, path: Path, room: int) -> bool:
+    """Add what lies at `path`; return False, without reading it, for a file that is larger than `room`."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return  # git lists files that were deleted but are still tracked
+        return True  # git lists files that were deleted but are still tracked
     info = tarfile.TarInfo(str(path).lstrip("/"))
     info.mode = stat.S_IMODE(status.st_mode)
     info.mtime = status.st_mtime
     if stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
+        info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
         archive.addfile(info)
     elif stat.S_ISREG(status.st_mode):
+        if status.st_size > room:
+            return False
         data = path.read_bytes()
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
+    return True
 
 
 def _add_entry(archive: tarfile.TarFile, entry: FileEntry) -> None:

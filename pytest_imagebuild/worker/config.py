@@ -27,21 +27,26 @@ _OWN_OPTIONS = ("file_or_dir", "inifilename", "plugins", "rootdir")
 
 
 def run(setup: dict[str, Any], requests: Requests, wire: Wire) -> int:
-    """Run pytest as the worker. Returns its exit status."""
+    """Run pytest as the worker. Returns the exit status: 0 if the controller has ended it, else pytest's."""
     os.environ["PYTEST_VERSION"] = pytest.__version__
     plugin = WorkerPlugin(setup, requests, wire)
     try:
         config = _build(setup, plugin)
         try:
-            return int(config.hook.pytest_cmdline_main(config=config))
+            code = int(config.hook.pytest_cmdline_main(config=config))
         finally:
             config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
+        if plugin.served:
+            wire.send({"type": "finished"})
+            code = 0
     except ConftestImportFailure as failure:
         wire.send({"type": "error", "text": _conftest_text(failure)})
     except pytest.UsageError as error:
         wire.send({"type": "error", "text": "\n".join(f"ERROR: {line}" for line in error.args)})
     except pytest.exit.Exception as stop:
         wire.send({"type": "interrupted", "kind": "exit", "reason": stop.msg, "returncode": stop.returncode})
+    else:
+        return code
     return int(pytest.ExitCode.USAGE_ERROR)
 
 

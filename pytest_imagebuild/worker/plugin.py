@@ -33,6 +33,8 @@ class WorkerPlugin:
         self._items: dict[str, pytest.Item] = {}
         self._uncollected: dict[str, tuple[str, str]] = {}
         self._finished = False
+        self.served = False
+        """Whether the controller has said that it has no more."""
         self._last: pytest.Item | None = None
         self._promised: pytest.Item | None = None
 
@@ -96,6 +98,7 @@ class WorkerPlugin:
         while not self._finished and (request := self._requests.next())["type"] == "run":
             self._run(session, request)
         self._tear_down_to(session, None)
+        self.served = True
         return True
 
     # Last, as plain pytest's terminal sees a report after the conftest files.
@@ -167,7 +170,9 @@ class WorkerPlugin:
                 session.perform_collect([file])
                 accepted.append(file)
             except pytest.UsageError as error:
-                self._uncollected[os.path.relpath(file, session.config.rootpath)] = ("failed", str(error))
+                nodeid = os.path.relpath(file, session.config.rootpath)
+                # A folder's conftest file that cannot be imported has its own, better reason.
+                self._uncollected.setdefault(self._uncollected_part(nodeid) or nodeid, ("failed", str(error)))
         session.perform_collect(accepted)
 
     def _run(self, session: pytest.Session, request: dict[str, Any]) -> None:
@@ -193,12 +198,14 @@ class WorkerPlugin:
 
     def _why_missing(self, nodeid: str) -> tuple[str, str]:
         """Return the outcome that an item shall have which is not there, and the reason."""
-        part = nodeid
-        while part not in self._uncollected:
-            if not part:
-                return "failed", f"pytest in the container did not find {nodeid}."
-            part = part[: max(part.rfind("::"), part.rfind("/"), part.rfind("["), 0)]
-        return self._uncollected[part]
+        part = self._uncollected_part(nodeid)
+        return self._uncollected.get(part, ("failed", f"pytest in the container did not find {nodeid}."))
+
+    def _uncollected_part(self, nodeid: str) -> str:
+        """Return the longest start of `nodeid` that could not be collected, "" if it is the root or none."""
+        while nodeid and nodeid not in self._uncollected:
+            nodeid = nodeid[: max(nodeid.rfind("::"), nodeid.rfind("/"), nodeid.rfind("["), 0)]
+        return nodeid
 
     def _tear_down_to(self, session: pytest.Session, item: pytest.Item | None) -> None:
         """Tear down what `item` does not need. If that fails, it is reported for the item that ran last."""

@@ -31,12 +31,10 @@ def main(requests_fd: int, wire_fd: int) -> int:
             return 1
         from pytest_imagebuild.worker.config import run  # noqa: PLC0415 - it imports pytest
 
-        code = run(setup, requests, wire)
+        return run(setup, requests, wire)
     except Exception:  # noqa: BLE001 - the last frame of the process: the controller shall see whatever it was
         wire.send({"type": "error", "text": traceback.format_exc()})
         return 1
-    wire.send({"type": "finished"})
-    return code
 
 
 def _prepare(setup: dict[str, Any], requests: Requests) -> str:

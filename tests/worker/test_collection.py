@@ -46,7 +46,10 @@ def test_an_item_that_is_not_there_is_missing(worker):
     live = worker("def test_it(): pass").start()
 
     missing = live.run("test_it.py::test_that").missing
-    assert (missing.outcome, missing.reason) == ("failed", "pytest in the container did not find test_it.py::test_that.")
+    assert (missing.outcome, missing.reason) == (
+        "failed",
+        "pytest in the container did not find test_it.py::test_that.",
+    )
 
 
 def test_a_file_that_is_not_there_says_so(worker):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_imagebuild.session.wire import Report
 
 TRACED = """
@@ -104,7 +106,11 @@ def test_a_failure_of_a_late_teardown_is_reported_for_the_item_that_ran_last(wor
     run = live.run("test_it.py::test_c", None)
 
     first, *others = [message for message in run.messages if isinstance(message, Report)]
-    assert (first.item, first.data["when"], first.data["outcome"]) == ("test_it.py::TestOne::test_a", "teardown", "failed")
+    assert (first.item, first.data["when"], first.data["outcome"]) == (
+        "test_it.py::TestOne::test_a",
+        "teardown",
+        "failed",
+    )
     assert ("Captured stdout teardown", "on the way out\n") in first.data["sections"]
     assert [other.data["outcome"] for other in others] == ["passed", "passed", "passed"]
 
@@ -120,11 +126,11 @@ def test_a_failure_of_the_last_teardown_comes_with_finish(worker):
 
 
 def test_the_failure_that_reaches_maxfail_tears_everything_down(worker):
-    live = worker(
-        TRACED.replace('log("a")', "assert False")
-    ).start(options={"maxfail": 3})
+    live = worker(TRACED.replace('log("a")', "assert False")).start(options={"maxfail": 3})
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b", failed=2)
+    if live.session.ready.pytest.startswith("7."):
+        pytest.skip("pytest 7 leaves it to the end of the session")
 
     assert trace(live) == ["+session", "+module", "+class", "-class", "-module", "-session"]
 

@@ -12,16 +12,20 @@ def test_a_passing_test_has_three_reports(worker):
 
 
 def test_a_failing_test_says_why(worker):
-    run = worker(
-        """
+    run = (
+        worker(
+            """
         def test_it():
             assert {"a": 1} == {"a": 2}
         """
-    ).start().run("test_it.py::test_it")
+        )
+        .start()
+        .run("test_it.py::test_it")
+    )
 
     assert run.outcomes["call"] == "failed"
     assert run.failure.startswith("AssertionError: assert {'a': 1} == {'a': 2}")
-    assert ">       assert {\"a\": 1} == {\"a\": 2}" in run.lines
+    assert '>       assert {"a": 1} == {"a": 2}' in run.lines
 
 
 @pytest.mark.parametrize(
@@ -41,38 +45,47 @@ def test_a_skip_keeps_its_reason_and_is_a_tuple(worker, body, outcome, reason):
 
 
 def test_an_expected_failure_keeps_its_reason(worker):
-    run = worker(
-        """
+    run = (
+        worker(
+            """
         import pytest
 
         @pytest.mark.xfail(reason="known")
         def test_it():
             assert False
         """
-    ).start().run("test_it.py::test_it")
+        )
+        .start()
+        .run("test_it.py::test_it")
+    )
 
     assert run.outcomes["call"] == "skipped"
     assert run.reports["call"]["wasxfail"] == "known"
 
 
 def test_a_strict_xfail_that_passes_fails(worker):
-    run = worker(
-        """
+    run = (
+        worker(
+            """
         import pytest
 
         @pytest.mark.xfail(strict=True, reason="known")
         def test_it():
             pass
         """
-    ).start().run("test_it.py::test_it")
+        )
+        .start()
+        .run("test_it.py::test_it")
+    )
 
     assert run.outcomes["call"] == "failed"
     assert run.failure == "[XPASS(strict)] known"
 
 
 def test_an_error_in_a_fixture_fails_the_setup(worker):
-    run = worker(
-        """
+    run = (
+        worker(
+            """
         import pytest
 
         @pytest.fixture
@@ -82,7 +95,10 @@ def test_an_error_in_a_fixture_fails_the_setup(worker):
         def test_it(broken):
             pass
         """
-    ).start().run("test_it.py::test_it")
+        )
+        .start()
+        .run("test_it.py::test_it")
+    )
 
     assert run.outcomes == {"setup": "failed", "teardown": "passed"}
     assert run.failure == "ValueError: no luck"
@@ -165,8 +181,9 @@ def test_the_builtin_fixtures_work(worker):
 
 
 def test_captured_output_is_in_the_sections(worker):
-    run = worker(
-        """
+    run = (
+        worker(
+            """
         import logging, os, sys
 
         def test_it():
@@ -175,7 +192,10 @@ def test_captured_output_is_in_the_sections(worker):
             os.system("echo from a child")
             logging.warning("to the log")
         """
-    ).start().run("test_it.py::test_it")
+        )
+        .start()
+        .run("test_it.py::test_it")
+    )
 
     sections = dict(run.reports["teardown"]["sections"])
     assert sections["Captured stdout call"] == "to stdout\nfrom a child\n"

@@ -76,10 +76,9 @@ def _settings() -> dict[str, Any]:
     if context is None:
         message = f"there is no Docker context named {name or 'as the Docker config says'}; see `docker context ls`."
         raise EngineUnavailableError(message)
-    host, tls = context.Host, context.TLSConfig
-    if context.Name == "default" or not host:
+    if context.Name == "default" or not context.Host:
         return {"base_url": f"unix://{_usual_socket()}"}
-    return {"base_url": host, **({"tls": tls} if tls is not None else {})}
+    return {"base_url": context.Host, "tls": context.TLSConfig}
 
 
 def _usual_socket() -> Path:

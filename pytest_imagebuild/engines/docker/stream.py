@@ -86,7 +86,11 @@ class AttachStream:
         # The number of a closed file is given out anew at once, so nobody may be waiting on it then.
         with self._reading, self._sending:
             self._socket.close()
-        with contextlib.suppress(OSError, AttributeError):
+        # docker-py hangs the response, which holds the connection, on what it returns.
+        response = getattr(self._attached, "_response", None)
+        with contextlib.suppress(OSError):
+            if response is not None:
+                response.close()
             self._attached.close()
 
     def _read(self, deadline: float | None) -> list[Frame] | None:

@@ -1,0 +1,245 @@
+"""An engine without containers: it keeps layers in memory and records what it is asked.
+
+For tests of plugins and of ourselves. What commands do is what the test says::
+
+    engine = MemoryEngine(commands=lambda command, work: CommandResult(stdout=b"3.13"))
+    engine.fail["pin_base"] = BaseImageError("no such image")
+    ...
+    assert [call.name for call in engine.calls] == ["pin_base", "import_base", "build"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_imagebuild.engines.protocol import (
+    BasePin,
+    BuiltLayer,
+    Capabilities,
+    CommandFailed,
+    Container,
+    FileEntry,
+    LayerLabels,
+    Output,
+    Service,
+    ServiceSpec,
+    SessionSpec,
+    Work,
+)
+from pytest_imagebuild.errors import BaseImageError, EngineError
+
+__all__ = ["Call", "CommandResult", "Commands", "MemoryEngine", "MemoryImage"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandResult:
+    """What a command is said to do."""
+
+    exit_code: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+Commands = Callable[[str, Work], CommandResult]
+"""Says what one command of a `Work` does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One call of the engine: its name, and its arguments without `output`."""
+
+    name: str
+    arguments: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryImage:
+    """What a layer holds: its files (path to content), commands in the order of their execution, and configuration."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    commands: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+
+
+class MemoryEngine:
+    """An engine in memory.
+
+    `bases` are the references that it knows; None means any. `fail` maps the name of a method to the exception that it
+    raises. `sessions` and `services` make what `start` and `serve` return.
+    """
+
+    name = "memory"
+
+    def __init__(
+        self,
+        *,
+        run: str = "memory",
+        cache_dir: Path | None = None,  # noqa: ARG002 - as every engine takes it
+        commands: Commands | None = None,
+        bases: Mapping[str, BasePin] | None = None,
+        sessions: Callable[[BuiltLayer, SessionSpec], Container] | None = None,
+        services: Callable[[BuiltLayer, ServiceSpec], Service] | None = None,
+        platform: str = "linux/amd64",
+    ) -> None:
+        self.run_id = run
+        self.calls: list[Call] = []
+        self.fail: dict[str, BaseException] = {}
+        self.images: dict[str, MemoryImage] = {}
+        self.bases = bases
+        self._commands = commands or (lambda _command, _work: CommandResult())
+        self._sessions = sessions
+        self._services = services
+        self._platform = platform
+        self._layers: dict[tuple[str, str], BuiltLayer] = {}
+        self._numbers = itertools.count(1)
+        self._changing = threading.Lock()
+
+    def capabilities(self) -> Capabilities:
+        """Return what it claims to be."""
+        self._called("capabilities")
+        return Capabilities(
+            engine=self.name, version="1", platform=self._platform, identity=f"memory-{id(self)}", host_network=False
+        )
+
+    def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
+        """Return every layer of a namespace by its key."""
+        self._called("layers", namespace)
+        with self._changing:
+            return {key: layer for (owner, key), layer in self._layers.items() if owner == namespace}
+
+    def find(self, key: str, namespace: str = "") -> BuiltLayer | None:
+        """Return the layer of a key."""
+        self._called("find", key, namespace)
+        return self._layers.get((namespace, key))
+
+    def pin_base(self, reference: str, output: Output) -> BasePin:  # noqa: ARG002
+        """Return the pin of a known base, else one that is made of the reference."""
+        self._called("pin_base", reference)
+        return self._pin(reference)
+
+    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:  # noqa: ARG002
+        """Make an empty layer."""
+        self._called("import_base", reference, pin, labels)
+        if pin != self._pin(reference):
+            message = f"{reference} is pinned to {pin.digest}, but it is {self._pin(reference).digest} in memory"
+            raise BaseImageError(message)
+        return self._keep(MemoryImage(), labels)
+
+    def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Execute the commands as the test says, and keep the layer."""
+        self._called("build", parent, work, labels)
+        image = self._image(parent)
+        for part in self._execute(work, output):
+            for line in part.stdout.decode(errors="replace").splitlines():
+                output(line)
+        return self._keep(_changed(image, work), labels)
+
+    def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
+        """Execute the commands as the test says, and return their standard output."""
+        self._called("run", parent, work)
+        self._image(parent)
+        return b"".join(result.stdout for result in self._execute(work, output))
+
+    def start(self, layer: BuiltLayer, spec: SessionSpec) -> Container:
+        """Return what `sessions` makes."""
+        self._called("start", layer, spec)
+        if self._sessions is None:
+            raise EngineError("the memory engine runs no containers: give it `sessions`, or choose another engine")
+        return self._sessions(layer, spec)
+
+    def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> Service:
+        """Return what `services` makes."""
+        self._called("serve", layer, spec)
+        if self._services is None:
+            raise EngineError("the memory engine runs no containers: give it `services`, or choose another engine")
+        return self._services(layer, spec)
+
+    def sweep(self) -> int:
+        """Nothing is ever left over."""
+        self._called("sweep")
+        return 0
+
+    def drop(self, namespace: str) -> None:
+        """Remove every layer of a throw-away namespace."""
+        self._called("drop", namespace)
+        if not namespace:
+            raise EngineError("the layers of the cache are not thrown away as a whole")
+        with self._changing:
+            self._layers = {place: layer for place, layer in self._layers.items() if place[0] != namespace}
+
+    def close(self) -> None:
+        """Record the call."""
+        self._called("close")
+
+    def _called(self, name: str, *arguments: object) -> None:
+        with self._changing:
+            self.calls.append(Call(name=name, arguments=arguments))
+        if name in self.fail:
+            raise self.fail[name]
+
+    def _pin(self, reference: str) -> BasePin:
+        if self.bases is None:
+            return BasePin(digest=f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}", source="registry")
+        try:
+            return self.bases[reference]
+        except KeyError:
+            known = ", ".join(sorted(self.bases)) or "none"
+            message = f"the base image {reference} was asked of the memory engine, which knows {known}: give it `bases`"
+            raise BaseImageError(message) from None
+
+    def _image(self, layer: BuiltLayer) -> MemoryImage:
+        try:
+            return self.images[layer.reference]
+        except KeyError:
+            raise EngineError(f"the memory engine has no image {layer.reference}; build it first") from None
+
+    def _execute(self, work: Work, output: Output) -> list[CommandResult]:
+        results = []
+        for index, command in enumerate(work.commands):
+            result = self._commands(command, work)
+            errors = result.stderr.decode(errors="replace")
+            if result.exit_code:
+                printed = result.stdout.decode(errors="replace") + errors
+                raise CommandFailed(index=index, exit_code=result.exit_code, output=printed)
+            for line in errors.splitlines():
+                output(line)
+            results.append(result)
+        return results
+
+    def _keep(self, image: MemoryImage, labels: LayerLabels) -> BuiltLayer:
+        with self._changing:
+            reference = f"memory:{next(self._numbers)}"
+            size = sum(map(len, image.files.values()))
+            layer = BuiltLayer(labels=labels, reference=reference, size=size, created=time.time())
+            self.images[reference] = image
+            self._layers[labels.namespace, labels.key] = layer
+            return layer
+
+
+def _changed(image: MemoryImage, work: Work) -> MemoryImage:
+    change = work.config
+    return MemoryImage(
+        files={**image.files, **{entry.path: _content(entry) for entry in work.files}},
+        commands=(*image.commands, *work.commands),
+        environment={**image.environment, **dict(change.environment)},
+        workdir=str(Path(image.workdir) / change.workdir) if change.workdir is not None else image.workdir,
+        command=image.command if change.command is None else change.command,
+        entrypoint=image.entrypoint if change.entrypoint is None else change.entrypoint,
+    )
+
+
+def _content(entry: FileEntry) -> bytes:
+    if entry.data is not None:
+        return entry.data
+    if entry.source is None:
+        raise EngineError(f"{entry.path} has neither a source nor data")
+    return entry.source.read_bytes()

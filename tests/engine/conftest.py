@@ -1,0 +1,169 @@
+"""Engines under test. `IMAGEBUILD_TEST_ENGINES` (as in "memory,docker") restricts which."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pytest_imagebuild.engines.memory import CommandResult, MemoryEngine
+from pytest_imagebuild.engines.protocol import BuiltLayer, ConfigChange, Engine, FileEntry, LayerLabels, Work
+
+BASE = "python:3.13-slim-trixie"
+RUN = f"contract-{uuid.uuid4().hex[:12]}"
+_numbers = itertools.count(1)
+
+
+def _addresses() -> dict[str, str]:
+    addresses = {"docker": os.environ.get("DOCKER_HOST", "")}
+    if current := os.environ.get("IMAGEBUILD_TEST_DOCKER_CURRENT"):
+        addresses["docker-current"] = current if "://" in current else f"unix://{current}"
+    return addresses
+
+
+ADDRESSES = _addresses()
+CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", "").split(",") if name]
+REAL = [name for name in ADDRESSES if not CHOSEN or name in CHOSEN]
+ALL = [*(["memory"] if not CHOSEN or "memory" in CHOSEN else []), *REAL]
+
+
+@pytest.fixture(autouse=True)
+def _bounded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test that hangs, with a traceback of every thread."""
+    import faulthandler
+
+    faulthandler.dump_traceback_later(240, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@contextlib.contextmanager
+def opened(name: str, cache_dir: Path) -> Iterator[Engine]:
+    if name == "memory":
+        yield MemoryEngine(run=RUN, commands=locally)
+        return
+    from pytest_imagebuild.engines.docker import DockerEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        if ADDRESSES[name]:
+            patch.setenv("DOCKER_HOST", ADDRESSES[name])
+        engine = DockerEngine(run=RUN, cache_dir=cache_dir)
+        engine.capabilities()
+        yield engine
+        engine.close()
+        assert leftovers() == []
+
+
+def leftovers() -> list[str]:
+    """Remove what this run left in the engine; return the containers among it, of which there must be none."""
+    import docker
+
+    api = docker.from_env().api
+    containers = [found["Id"] for found in api.containers(all=True, filters={"label": f"imagebuild.run={RUN}"})]
+    for container in containers:
+        api.remove_container(container, force=True, v=True)
+    for image in sorted(api.images(filters={"label": f"imagebuild.run={RUN}"}), key=lambda image: -image["Created"]):
+        for name in image["RepoTags"] or [image["Id"]]:
+            with contextlib.suppress(docker.errors.APIError):
+                api.remove_image(name, force=True)
+    return containers
+
+
+def locally(command: str, work: Work) -> CommandResult:
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": os.environ["PATH"], **work.environment},
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    return CommandResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@pytest.fixture(scope="session", params=ALL)
+def engine(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
+    """Every adapter."""
+    with opened(request.param, cache_dir) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session", params=REAL)
+def real(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
+    """Every adapter that runs containers."""
+    with opened(request.param, cache_dir) as engine:
+        yield engine
+
+
+@dataclass
+class Bench:
+    """An engine with a base layer, and short ways to use it."""
+
+    engine: Engine
+    base: BuiltLayer
+    lines: list[str] = field(default_factory=list)
+
+    def labels(self, key: str | None = None, **more: str) -> LayerLabels:
+        return LayerLabels(**{"key": key or new_key(), "parent": self.base.labels.key, "generation": "", "run": RUN, **more})
+
+    def build(
+        self,
+        *commands: str,
+        on: BuiltLayer | None = None,
+        key: str | None = None,
+        namespace: str = "",
+        files: tuple[FileEntry, ...] = (),
+        tools: tuple[FileEntry, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        config: ConfigChange | None = None,
+    ) -> BuiltLayer:
+        work = Work(
+            commands=commands, files=files, tools=tools, environment=environment or {}, config=config or ConfigChange()
+        )
+        return self.engine.build(on or self.base, work, self.labels(key, namespace=namespace), self.lines.append)
+
+    def run(self, *commands: str, on: BuiltLayer | None = None, **more: object) -> str:
+        work = Work(commands=commands, **more)  # type: ignore[arg-type]
+        return self.engine.run(on or self.base, work, self.lines.append).decode()
+
+
+def new_key() -> str:
+    return f"{RUN}-{next(_numbers)}"
+
+
+def _bench() -> Callable[[Engine], Bench]:
+    bases: dict[int, BuiltLayer] = {}
+
+    def bench(engine: Engine) -> Bench:
+        if id(engine) not in bases:
+            labels = LayerLabels(key=new_key(), parent="", generation="", run=RUN)
+            bases[id(engine)] = engine.import_base(BASE, engine.pin_base(BASE, print), labels, print)
+        return Bench(engine=engine, base=bases[id(engine)])
+
+    return bench
+
+
+_benches = _bench()
+
+
+@pytest.fixture
+def bench(engine: Engine) -> Bench:
+    return _benches(engine)
+
+
+@pytest.fixture
+def box(real: Engine) -> Bench:
+    """A bench of an engine that runs containers."""
+    return _benches(real)

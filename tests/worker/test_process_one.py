@@ -1,0 +1,75 @@
+"""The supervisor as process 1 of a process namespace, as it is in a container."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from live_worker import gone
+
+from pytest_imagebuild.session.session import WorkerDied
+from pytest_imagebuild.session.wire import Output
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def _can_unshare() -> bool:
+    try:
+        return subprocess.run([*NAMESPACE, "true"], capture_output=True, timeout=20, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not _can_unshare(), reason="no process namespace can be made here")
+
+
+def test_it_reaps_orphans(worker):
+    live = worker(
+        """
+        import os, subprocess, time
+        from pathlib import Path
+
+        def test_it():
+            assert os.getppid() == 1
+            subprocess.run(["sh", "-c", "sleep 0.1 & sleep 0.1 & exit 0"])
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                if {path.name for path in Path("/proc").iterdir() if path.name.isdigit()} == {"1", str(os.getpid())}:
+                    return
+                time.sleep(0.02)
+            assert False, "zombies are left"
+        """,
+        *NAMESPACE,
+    ).start()
+
+    assert live.run("test_it.py::test_it").failure == ""
+    assert live.finish() == []
+
+
+@pytest.mark.parametrize("then", ["time.sleep(600)", "os._exit(5)"])
+def test_it_leaves_nothing_behind_not_even_a_daemon(worker, then):
+    live = worker(
+        f"""
+        import os, subprocess, time
+
+        def test_it():
+            subprocess.Popen(["sleep", "612.25"], start_new_session=True)
+            print("ready", flush=True)
+            {then}
+        """,
+        *NAMESPACE,
+    ).start(options={"capture": "no"})
+    messages = live.session.run("test_it.py::test_it", None, 0, 20)
+    assert isinstance(next(messages), Output)
+    pids = subprocess.run(["pgrep", "-f", "sleep 612.25"], capture_output=True, text=True, check=False).stdout.split()
+    live.container.channel.close()
+
+    assert all(gone(int(pid)) for pid in pids)
+    assert live.container.process.wait(20) in (5, 137)
+
+
+def test_it_tells_of_signals_that_would_be_ignored(worker):
+    live = worker("import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGTERM)", *NAMESPACE).start()
+
+    with pytest.raises(WorkerDied, match="killed by SIGTERM"):
+        live.run("test_it.py::test_it")
