@@ -61,18 +61,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("collectonly") or config.getoption("no_image") or _distributes(config):
         return
+    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
+        return  # pytest stops before the first test
     if any(images_of(item) or item.get_closest_marker("image") for item in session.items):
         run_of(config).prepare(session.items)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """End the sessions in order after the last test; skip the loop under `--image-build-only`."""
-    if session.config.getoption("image_build_only"):
-        session.items.clear()
+    """End the sessions in order after the last test."""
     try:
         result = yield
-    except Exception:
+    except (Exception, pytest.Session.Interrupted):  # not Ctrl-C, which stops at once
         _finish(session.config)
         raise
     _finish(session.config)
@@ -80,10 +80,12 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Run a marked item in its container."""
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a marked item in its container; under `--image-build-only`, only tell of what could not be built."""
     run = item.config.stash.get(RUN, None)
-    return True if run is not None and run.run(item) else None
+    if item.config.getoption("image_build_only") and (run is None or not run.broken(item)):
+        return True
+    return True if run is not None and run.run(item, nextitem) else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

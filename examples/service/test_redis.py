@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from testcontainers.core.waiting_utils import wait_for_logs
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from pytest_imagebuild import Image
 
@@ -20,7 +20,7 @@ redis = Image.debian_slim("3.13").apt_install("redis-server")
 @pytest.fixture(scope="module")
 def connection(image_container: Callable[..., Any]) -> Iterator[socket.socket]:
     service = image_container(redis, command=["redis-server", "--protected-mode", "no"], ports=[6379])
-    wait_for_logs(service.native, "Ready to accept connections", timeout=30)
+    LogMessageWaitStrategy("Ready to accept connections").wait_until_ready(service.native)
     with socket.create_connection(service.port(6379), timeout=10) as connected:
         yield connected
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
@@ -29,7 +30,13 @@ _TIMEOUT = 60.0
 
 
 def uv_binary(
-    builder: Builder, version: str | None, platform: str, *, cache_dir: Path, environment: Mapping[str, str], target: str
+    builder: Builder,
+    version: str | None,
+    platform: str,
+    *,
+    cache_dir: Path,
+    environment: Mapping[str, str],
+    target: str,
 ) -> FileEntry:
     """Return uv for `platform` as the tool at `target`; downloads it if the cache folder has none.
 
@@ -73,6 +80,8 @@ def _download(builder: Builder, version: str, platform: str, environment: Mappin
         url, listed = _find(page_url, version, _TAGS[platform])
         wheel = _get(url)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ImageBuildError(
             f"uv_pip_install: uv {version} cannot be downloaded from {_shown(page_url)}: {error}. Check the network, "
             "or set UV_DEFAULT_INDEX or PIP_INDEX_URL to an index that can be reached."
@@ -82,8 +91,8 @@ def _download(builder: Builder, version: str, platform: str, environment: Mappin
     found = hashlib.sha256(wheel).hexdigest()
     if expected and found != expected:
         raise ImageBuildError(
-            f"uv_pip_install: the wheel of uv {version} from {_shown(page_url)} has sha256 {found}, expected {expected}. "
-            "It was not used; check the index."
+            f"uv_pip_install: the wheel of uv {version} from {_shown(page_url)} has sha256 {found}, expected "
+            f"{expected}. It was not used; check the index."
         )
     return wheel
 
@@ -125,7 +134,9 @@ def _json_links(page: str, page_url: str) -> list[tuple[str, str]]:
 def _get(url: str) -> bytes:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in {"http", "https"}:
-        raise ImageBuildError(f"uv_pip_install: {_shown(url)} is not an http address; uv is taken from a package index.")
+        raise ImageBuildError(
+            f"uv_pip_install: {_shown(url)} is not an http address; uv is taken from a package index."
+        )
     bare = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     request = urllib.request.Request(bare, headers={"Accept": _ACCEPT})  # noqa: S310 - the scheme was checked
     opener = urllib.request.build_opener(*_authentication(parts, bare))

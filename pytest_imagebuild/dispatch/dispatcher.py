@@ -2,55 +2,82 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 
 from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.dispatch.reports import Phase
-from pytest_imagebuild.dispatch.requests import Request, SessionKey
+from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
 from pytest_imagebuild.errors import EngineError, ImageBuildError
-from pytest_imagebuild.session.reports import warning_message
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
-from pytest_imagebuild.session.wire import Done, Interrupted, Message, Missing, Output, Report, WarningSeen
+from pytest_imagebuild.session.wire import Message
 
 __all__ = ["Dispatcher"]
 
-MAX_RESTARTS = 10
+MAX_DEATHS = 10
 """How many workers of one session may die before its remaining tests fail without another try."""
+
+AT_ONCE = 4
+"""Sessions that are started, or ended, side by side."""
+
+_STOP_SECONDS = 30.0
 
 StartSession = Callable[[SessionKey], Session]
 
 
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Why a session cannot run anything: the setup error of each of its items."""
+
+    text: str
+    sections: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(slots=True)
 class _Line:
-    """The items of one session, in the order in which they will run."""
+    """The items of one session, in the order of the collection, and the worker that they wait for.
 
-    node_ids: list[str] = field(default_factory=list)
+    `asked` is an item that the worker was asked for ahead, with the item that the worker was told comes next.
+    """
+
+    items: list[pytest.Item] = field(default_factory=list)
+    starting: Future[Session] | None = None
     session: Session | None = None
+    asked: tuple[pytest.Item, pytest.Item | None] | None = None
     deaths: int = 0
-    broken: Exception | None = None
+    broken: _Broken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One item's turn. `following` is the next item of its session, as far as is known; `certain` if it is sure."""
+
+    item: pytest.Item
+    request: Request
+    following: pytest.Item | None
+    certain: pytest.Item | None
 
 
 class Dispatcher:
     """Runs the marked items of one pytest session."""
 
-    def __init__(self, config: pytest.Config, requests: dict[str, Request], start: StartSession) -> None:
-        self._config = config
+    def __init__(self, config: pytest.Config, requests: Mapping[pytest.Item, Request], start: StartSession) -> None:
         self._requests = requests
         self._start = start
         self._lines: dict[SessionKey, _Line] = {}
-        for node_id, request in requests.items():
-            self._lines.setdefault(request.session, _Line()).node_ids.append(node_id)
-        self._next = {
-            node_id: following
-            for line in self._lines.values()
-            for node_id, following in zip(line.node_ids, [*line.node_ids[1:], None], strict=True)
-        }
-        self._left = Counter(request.session for request in requests.values())
+        for item, request in requests.items():
+            self._lines.setdefault(request.session, _Line()).items.append(item)
+        self._after = {item: after for line in self._lines.values() for item, after in _successors(line.items)}
+        self._replay = Replay(config, {plain_nodeid(item): item.nodeid for item in requests})
+        self._pipelines = _runs_everything_in_order(config)
+        self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
+        self._started: list[Session] = []
+        self._ending: list[Future[list[Message]]] = []
 
     @property
     def sessions(self) -> list[SessionKey]:
@@ -59,152 +86,186 @@ class Dispatcher:
 
     def fail(self, key: SessionKey, error: Exception) -> None:
         """Let every item of a session fail in set-up with `error`."""
-        self._lines[key].broken = error
+        self._lines[key].broken = _broken(error)
 
-    def adopt(self, key: SessionKey, session: Session) -> None:
-        """Use a session that was started ahead of its first item."""
-        self._lines[key].session = session
+    def broken(self, item: pytest.Item) -> bool:
+        """Tell whether it is known already that `item` will fail in set-up."""
+        request = self._requests.get(item)
+        return request is not None and self._lines[request.session].broken is not None
 
-    def run(self, item: pytest.Item) -> bool:
-        """Run `item` if it is marked, and replay its reports. Returns whether it was."""
-        request = self._requests.get(item.nodeid)
+    def start(self, keys: Iterable[SessionKey]) -> None:
+        """Begin to start sessions, ahead of their first items."""
+        for key in keys:
+            self._lines[key].starting = self._pool.submit(self._open, key)
+
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run `item` if it is marked, and replay its reports. Returns whether it was.
+
+        `nextitem` is what pytest runs next, None if `item` is the last.
+        """
+        request = self._requests.get(item)
         if request is None:
             return False
-        hook = item.ihook
-        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._reports(item, request):
-            hook.pytest_runtest_logreport(report=report)
-        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        self._left[request.session] -= 1
-        if not self._left[request.session]:
-            self._finish(self._lines[request.session])
+        line = self._lines[request.session]
+        following = self._following(line, item, nextitem)
+        certain = following if self._pipelines and following is nextitem else None
+        reports.publish(item, self._reports(line, _Turn(item, request, following, certain)))
+        if following is None:
+            self._finish(line)
         return True
 
     def finish(self) -> None:
         """Tear down what the sessions still hold, and end them."""
         for line in self._lines.values():
             self._finish(line)
+        for messages in self._ending:
+            for message in messages.result():
+                self._replay.late(message)
+        self._ending.clear()
 
     def stop(self) -> None:
         """End every session at once."""
-        for line in self._lines.values():
-            if line.session:
-                line.session.stop()
-                line.session = None
+        starting = [line.starting for line in self._lines.values() if line.starting and not line.starting.cancel()]
+        wait(starting, timeout=_STOP_SECONDS)
+        for session in self._started:
+            with suppress(EngineError):
+                session.stop()
+        self._pool.shutdown(wait=False)
 
-    def _reports(self, item: pytest.Item, request: Request) -> Iterator[pytest.TestReport]:
-        line = self._lines[request.session]
+    def _following(self, line: _Line, item: pytest.Item, nextitem: pytest.Item | None) -> pytest.Item | None:
+        """Return the next item of the same session, which decides about the fixtures to keep.
+
+        It is what the worker was told before, else what pytest says, else the next of the collection: an xdist
+        worker, which runs only a part of it, knows one item ahead. A worker can live with a guess that is wrong.
+        """
+        if line.asked is not None and line.asked[0] is item:
+            return line.asked[1]
+        request = None if nextitem is None else self._requests.get(nextitem)
+        if nextitem is None:
+            return None
+        if request is not None and self._lines[request.session] is line and nextitem.nodeid != item.nodeid:
+            return nextitem
+        return self._after[item]
+
+    def _reports(self, line: _Line, turn: _Turn) -> Iterator[pytest.TestReport]:
         if line.broken is not None:
-            yield from _setup_error(item, _text(line.broken))
+            yield from reports.setup_error(turn.item, line.broken.text, sections=line.broken.sections)
             return
         phases: list[str] = []
         try:
-            if line.session is None:
-                line.session = self._start(request.session)
-            for message in line.session.run(
-                item.nodeid, self._next[item.nodeid], item.session.testsfailed, request.timeout
-            ):
-                for report in self._replay(item, message):
-                    phases.append(str(report.when))
+            session = self._session(line, turn)
+            for message in self._messages(line, session, turn):
+                for report in self._replay.reports(turn.item, message):
+                    if report.nodeid == turn.item.nodeid:
+                        phases.append(str(report.when))
                     yield report
-        except (WorkerDied, WorkerTimeout) as death:
-            yield from self._after_death(item, line, death, phases)
-        except (ImageBuildError, EngineError) as error:
-            line.broken = error
+        except (ImageBuildError, OSError) as error:
+            yield from self._after_death(line, turn.item, error, phases)
+
+    def _messages(self, line: _Line, session: Session, turn: _Turn) -> Iterator[Message]:
+        """Let the worker run an item, and know of the one after it if that is certain to be run."""
+        line.asked, ahead = None, None
+        if turn.certain is not None:
+            after = self._after[turn.certain]
+            line.asked, ahead = (turn.certain, after), (plain_nodeid(turn.certain), _plain(after))
+        item, failed = plain_nodeid(turn.item), turn.item.session.testsfailed
+        return session.run(item, _plain(turn.following), failed, turn.request.timeout, ahead=ahead)
+
+    def _session(self, line: _Line, turn: _Turn) -> Session:
+        """Return the session of an item, started if need be."""
+        if line.asked is not None and line.asked[0] is not turn.item:
+            # Something else than pytest's own loop chooses what runs.
             self._drop(line)
-            yield from _setup_error(item, _text(error))
+        if line.session is None:
+            starting, line.starting = line.starting, None
+            line.session = starting.result() if starting else self._open(turn.request.session)
+        return line.session
 
-    def _replay(self, item: pytest.Item, message: Message) -> Iterator[pytest.TestReport]:
-        match message:
-            case Report(data=data):
-                report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
-                yield report
-            case WarningSeen():
-                self._warn(item, message)
-            case Output(stream=stream, data=text):
-                _show(self._config, stream, text)
-            case Missing(outcome="skipped", reason=reason):
-                yield reports.skipped(item, reason)
-                yield reports.passed(item, when="teardown")
-            case Missing(reason=reason):
-                yield from _setup_error(item, reason)
-            case Interrupted(kind="exit", reason=reason, returncode=returncode):
-                pytest.exit(reason, returncode)
-            case Interrupted():
-                raise KeyboardInterrupt
-            case Done(stop=str(reason)):
-                item.session.shouldstop = reason
-            case _:
-                pass
-
-    def _warn(self, item: pytest.Item, message: WarningSeen) -> None:
-        item.ihook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warning_message(message),
-                "nodeid": message.nodeid,
-                "when": message.when,
-                "location": message.location,
-            }
-        )
+    def _open(self, key: SessionKey) -> Session:
+        session = self._start(key)
+        self._started.append(session)
+        return session
 
     def _after_death(
-        self, item: pytest.Item, line: _Line, death: WorkerDied | WorkerTimeout, phases: list[str]
+        self, line: _Line, item: pytest.Item, error: Exception, phases: list[str]
     ) -> Iterator[pytest.TestReport]:
+        """Yield the reports of an item that has no worker any more; the items after it get a new one, if they may."""
+        collected = line.session is not None and line.session.collected is not None
         self._drop(line)
-        if isinstance(death, WorkerDied):
-            line.deaths += 1
-        if line.deaths >= MAX_RESTARTS:
-            line.broken = ImageBuildError(
-                f"Not run: {line.deaths} workers of this image died before. The last one: {death}"
-            )
-        when: Phase = "setup"
-        if phases:
-            when = "teardown" if "call" in phases else "call"
-        yield reports.failed(item, str(death), when=when, sections=_sections(death))
+        if not collected:
+            line.broken = _broken(error)
+            yield from reports.setup_error(item, line.broken.text, sections=line.broken.sections)
+            return
+        line.deaths += not isinstance(error, WorkerTimeout)
+        if line.deaths >= MAX_DEATHS:
+            line.broken = _Broken(f"Not run: {line.deaths} workers of this image died before. The last one: {error}")
+        # A worker keeps a good report back for a moment, so `setup` may be over although nothing says so.
+        when: Phase = "teardown" if "call" in phases else "call"
+        yield reports.failed(item, str(error), when=when, sections=_last_words(error))
         if when != "teardown":
             yield reports.passed(item, when="teardown")
 
     def _finish(self, line: _Line) -> None:
-        session, line.session = line.session, None
-        if session is None:
-            return
-        try:
-            for message in session.finish():
-                if isinstance(message, Report):
-                    report = self._config.hook.pytest_report_from_serializable(config=self._config, data=message.data)
-                    self._config.hook.pytest_runtest_logreport(report=report)
-                elif isinstance(message, Output):
-                    _show(self._config, message.stream, message.data)
-        except (WorkerDied, WorkerTimeout, WorkerFailedToStart, EngineError):
-            # Every item has its reports; there is nothing that this death could take away.
-            pass
-        finally:
-            session.stop()
+        """Begin to end the session of a line. What it still has to say is for `finish`."""
+        session, line.session, line.asked = line.session, None, None
+        if line.starting is not None and not line.starting.cancel():
+            with suppress(ImageBuildError, OSError):
+                session = line.starting.result()
+        line.starting = None
+        if session is not None:
+            self._ending.append(self._pool.submit(_last_messages, session))
 
     def _drop(self, line: _Line) -> None:
-        if line.session:
-            line.session.stop()
-            line.session = None
+        session, line.session, line.asked = line.session, None, None
+        if session is not None:
+            with suppress(EngineError):
+                session.stop()
 
 
-def _setup_error(item: pytest.Item, text: str) -> Iterator[pytest.TestReport]:
-    yield reports.failed(item, text, when="setup")
-    yield reports.passed(item, when="teardown")
+def _successors(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+    """Yield each item with the next one; never with one of the same id, which a worker takes for the same item."""
+    after: pytest.Item | None = None
+    pairs = []
+    for item in reversed(items):
+        pairs.append((item, None if after is not None and after.nodeid == item.nodeid else after))
+        after = item
+    return reversed(pairs)
 
 
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _runs_everything_in_order(config: pytest.Config) -> bool:
+    """Tell whether pytest runs the items as collected, whatever their outcome."""
+    stops_early = config.getoption("maxfail") or config.getoption("stepwise", False)
+    return not stops_early and not hasattr(config, "workerinput")
 
 
-def _sections(death: WorkerDied | WorkerTimeout) -> list[tuple[str, str]]:
-    text = death.stacks if isinstance(death, WorkerTimeout) else death.output
-    title = "Stacks of the worker" if isinstance(death, WorkerTimeout) else "Last output of the worker"
-    return [(title, text)] if text.strip() else []
+def _plain(item: pytest.Item | None) -> str | None:
+    return None if item is None else plain_nodeid(item)
 
 
-def _show(config: pytest.Config, stream: str, text: str) -> None:
-    """Show live output, where the user asked for it with `-s`."""
-    if config.getoption("capture") == "no":
-        target = sys.stderr if stream == "stderr" else sys.stdout
-        target.write(text)
-        target.flush()
+def _last_messages(session: Session) -> list[Message]:
+    """End a session; return what it says at its end. A death there is none: every item has its reports."""
+    messages = []
+    with suppress(ImageBuildError):
+        if session.collected is None:
+            session.stop()
+        for message in session.finish():
+            messages.append(message)  # noqa: PERF402 - those before an error count
+    return messages
+
+
+def _broken(error: Exception) -> _Broken:
+    text = str(error) or type(error).__name__
+    if isinstance(error, WorkerDied):
+        text = f"The test files could not be collected in the container.\n{text}"
+    return _Broken(text, _last_words(error))
+
+
+def _last_words(error: Exception) -> tuple[tuple[str, str], ...]:
+    match error:
+        case WorkerDied(output=text) | WorkerFailedToStart(output=text):
+            title = "Last output of the worker"
+        case WorkerTimeout(stacks=text):
+            title = "Stacks of the worker"
+        case _:
+            return ()
+    return ((title, text),) if text.strip() else ()

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import pytest
 
-__all__ = ["Phase", "failed", "passed", "skipped"]
+__all__ = ["Phase", "failed", "passed", "publish", "setup_error", "skipped"]
 
 Phase = Literal["setup", "call", "teardown"]
 
 
-def failed(
-    item: pytest.Item, text: str, *, when: Phase, sections: list[tuple[str, str]] | None = None
-) -> pytest.TestReport:
+def publish(item: pytest.Item, of_item: Iterable[pytest.TestReport]) -> None:
+    """Give pytest the reports of an item, as its own protocol does."""
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in of_item:
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def failed(item: pytest.Item, text: str, *, when: Phase, sections: Sequence[tuple[str, str]] = ()) -> pytest.TestReport:
     """Return a failed report of `item` whose explanation is `text`."""
     return _report(item, "failed", text, when, sections)
 
 
 def passed(item: pytest.Item, *, when: Phase) -> pytest.TestReport:
     """Return a passed report of `item`: closes an item whose worker is gone."""
-    return _report(item, "passed", None, when, None)
+    return _report(item, "passed", None, when)
 
 
 def skipped(item: pytest.Item, reason: str) -> pytest.TestReport:
     """Return a skipped report of `item`."""
     path, line, _ = item.location
-    return _report(item, "skipped", (str(path), (line or 0) + 1, reason), "setup", None)
+    return _report(item, "skipped", (str(path), (line or 0) + 1, reason), "setup")
+
+
+def setup_error(
+    item: pytest.Item, text: str, *, sections: Sequence[tuple[str, str]] = ()
+) -> Iterator[pytest.TestReport]:
+    """Yield the reports of an item that could not even be set up."""
+    yield failed(item, text, when="setup", sections=sections)
+    yield passed(item, when="teardown")
 
 
 def _report(
@@ -34,7 +50,7 @@ def _report(
     outcome: Literal["passed", "failed", "skipped"],
     longrepr: str | tuple[str, int, str] | None,
     when: Phase,
-    sections: list[tuple[str, str]] | None,
+    sections: Sequence[tuple[str, str]] = (),
 ) -> pytest.TestReport:
     return pytest.TestReport(
         nodeid=item.nodeid,
@@ -43,7 +59,7 @@ def _report(
         outcome=outcome,
         longrepr=longrepr,
         when=when,
-        sections=sections or [],
+        sections=sections,
         duration=0.0,
         start=0.0,
         stop=0.0,

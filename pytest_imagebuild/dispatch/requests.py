@@ -11,7 +11,7 @@ import pytest
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.worker.marker import image_of
 
-__all__ = ["Request", "SessionKey", "request_of"]
+__all__ = ["Request", "SessionKey", "plain_nodeid", "request_of"]
 
 ARGUMENTS = ("timeout", "env", "network")
 
@@ -49,6 +49,17 @@ def request_of(item: pytest.Item) -> Request | None:
         ),
         timeout=_timeout(item, marker.kwargs),
     )
+
+
+def plain_nodeid(item: pytest.Item) -> str:
+    """Return the node id as the collection gave it: under `--dist=loadgroup` xdist's workers append the group."""
+    if not item.config.getoption("loadgroup", False):
+        return item.nodeid
+    names = {
+        str(mark.args[0] if mark.args else mark.kwargs.get("name", "default"))
+        for mark in item.iter_markers("xdist_group")
+    }
+    return item.nodeid.removesuffix(f"@{'_'.join(sorted(names))}") if names else item.nodeid
 
 
 def _check_names(item: pytest.Item, marker: pytest.Mark) -> None:

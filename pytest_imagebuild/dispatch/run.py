@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from pytest_imagebuild.build.progress import Display
-from pytest_imagebuild.dispatch.dispatcher import Dispatcher
+from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
@@ -18,7 +18,6 @@ from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
 from pytest_imagebuild.errors import (
     EngineError,
     EngineUnavailableError,
-    ImageBuildError,
     LockfileError,
     UnknownVersionError,
 )
@@ -26,9 +25,6 @@ from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.options import Options
 
 __all__ = ["Run"]
-
-AHEAD = 4
-"""Sessions that are started before their first item is due."""
 
 
 class Run:
@@ -41,6 +37,8 @@ class Run:
         self.identity = _run_identity(config)
         self._workspace: Workspace | None = None
         self._dispatcher: Dispatcher | None = None
+        self._is_worker = hasattr(config, "workerinput")
+        self._refusal = ""
 
     @property
     def workspace(self) -> Workspace:
@@ -50,25 +48,29 @@ class Run:
         return self._workspace
 
     def prepare(self, items: Sequence[pytest.Item]) -> None:
-        """Build the images of the selected items and start the first sessions. Raises pytest.UsageError."""
-        requests = {item.nodeid: request for item in items if (request := request_of(item))}
-        if not requests:
-            return
-        images = list(dict.fromkeys(request.session.image for request in requests.values()))
-        built = self._build(images)
-        layers = {image: layer for image, layer in built.items() if isinstance(layer, BuiltLayer)}
-        starter = SessionStarter(self._config, self.workspace, layers, _files(items, requests))
-        self._dispatcher = Dispatcher(self._config, requests, starter)
-        for key in self._dispatcher.sessions:
-            outcome = built[key.image]
-            if not isinstance(outcome, BuiltLayer):
-                self._dispatcher.fail(key, outcome)
-        if not self._options.build_only:
-            self._start_ahead(starter, [key for key in self._dispatcher.sessions if key.image in layers])
+        """Build the images of the selected items and start the first sessions.
 
-    def run(self, item: pytest.Item) -> bool:
+        Raises pytest.UsageError; in an xdist worker, which that would kill, every marked item fails with it instead.
+        """
+        try:
+            requests = {item: request for item in items if (request := request_of(item))}
+            if requests:
+                self._dispatcher = self._prepare(requests)
+        except pytest.UsageError as error:
+            if not self._is_worker:
+                raise
+            self._refusal = str(error)
+
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run `item` in its container, if it is marked. Returns whether it was."""
-        return self._dispatcher is not None and self._dispatcher.run(item)
+        if self._refusal and item.get_closest_marker("image"):
+            reports.publish(item, reports.setup_error(item, self._refusal))
+            return True
+        return self._dispatcher is not None and self._dispatcher.run(item, nextitem)
+
+    def broken(self, item: pytest.Item) -> bool:
+        """Tell whether the image of `item` could not be built."""
+        return bool(self._refusal) or (self._dispatcher is not None and self._dispatcher.broken(item))
 
     def finish(self) -> None:
         """End sessions in order, with tear-downs."""
@@ -110,6 +112,22 @@ class Run:
             workspace = self.workspace
             workspace.close()
 
+    def _prepare(self, requests: Mapping[pytest.Item, Request]) -> Dispatcher:
+        """Build what the items ask for, and return what runs them. Raises pytest.UsageError."""
+        built = self._build(list(dict.fromkeys(request.session.image for request in requests.values())))
+        layers = {image: layer for image, layer in built.items() if isinstance(layer, BuiltLayer)}
+        starter = SessionStarter(self._config, self.workspace, layers, _files(requests))
+        dispatcher = Dispatcher(self._config, requests, starter)
+        for key in dispatcher.sessions:
+            outcome = built[key.image]
+            if not isinstance(outcome, BuiltLayer):
+                dispatcher.fail(key, outcome)
+        if not self._options.build_only:
+            sound = [key for key in dispatcher.sessions if key.image in layers]
+            # Which of its items an xdist worker will run, nobody knows yet.
+            dispatcher.start(sound[: 1 if self._is_worker else AT_ONCE])
+        return dispatcher
+
     def _open(self) -> Workspace:
         try:
             engine = choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
@@ -118,11 +136,16 @@ class Run:
                 self._options,
                 self.identity,
                 self.display,
-                drops=not hasattr(self._config, "workerinput"),
+                drops=not self._is_worker,
             )
             engine.sweep()
-        except (EngineUnavailableError, LockfileError, UnknownVersionError) as error:
+        except (EngineError, LockfileError, UnknownVersionError) as error:
             raise pytest.UsageError(str(error)) from error
+        except OSError as error:
+            advice = "Set IMAGEBUILD_CACHE_DIR to a folder that you may write to."
+            raise pytest.UsageError(
+                f"the cache folder {self._options.cache_dir} cannot be used: {error}. {advice}"
+            ) from error
         return workspace
 
     def _build(self, images: Sequence[Image]) -> dict[Image, BuiltLayer | Exception]:
@@ -141,18 +164,6 @@ class Run:
             config=self._config, image=image, key=layer.labels.key, reference=layer.reference
         )
 
-    def _start_ahead(self, starter: SessionStarter, keys: Sequence[SessionKey]) -> None:
-        dispatcher = self._dispatcher
-        if dispatcher is None:
-            return
-        with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="imagebuild-start") as pool:
-            started = {key: pool.submit(starter, key) for key in keys[:AHEAD]}
-        for key, future in started.items():
-            try:
-                dispatcher.adopt(key, future.result())
-            except (ImageBuildError, EngineError) as error:
-                dispatcher.fail(key, error)
-
 
 def _run_identity(config: pytest.Config) -> str:
     """Return an id that the processes of one xdist run share."""
@@ -160,10 +171,8 @@ def _run_identity(config: pytest.Config) -> str:
     return given if isinstance(given, str) else uuid.uuid4().hex
 
 
-def _files(items: Sequence[pytest.Item], requests: dict[str, Request]) -> dict[SessionKey, list[str]]:
+def _files(requests: Mapping[pytest.Item, Request]) -> dict[SessionKey, list[str]]:
     files: dict[SessionKey, dict[str, None]] = {}
-    for item in items:
-        request = requests.get(item.nodeid)
-        if request:
-            files.setdefault(request.session, {})[str(item.path)] = None
+    for item, request in requests.items():
+        files.setdefault(request.session, {})[str(item.path)] = None
     return {key: list(paths) for key, paths in files.items()}

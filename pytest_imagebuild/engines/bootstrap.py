@@ -109,6 +109,19 @@ find var/log -type f -delete
 """
 
 
+# mmdebstrap removes its folder when a signal reaches its whole process group and somebody reads its messages to the
+# end. This sees to both: stdin is held open by our process and ends with it, however it ends. As root it would mount
+# /proc and /sys in the host's mount namespace, where they could outlive it.
+_SUPERVISE = r"""
+trap : TERM
+exec 3<&0 4> >(trap "" PIPE TERM; while IFS= read -r line; do printf "%s\n" "$line" >&2; done)
+{ cat <&3; kill -TERM 0; } > /dev/null 2>&1 4>&- &
+if [ "$(id -u)" = 0 ] && unshare --mount true 2> /dev/null; then set -- unshare --mount "$@"; fi
+printf %s "$SOURCES" | "$@" 2>&4 3<&- 4>&-
+status=$?
+kill $!
+exit $status
+"""
 # The scripts reach mmdebstrap by the environment: given as arguments, each would be printed with every error.
 _SCRIPTS = {
     "DENY_SERVICES": _DENY_SERVICES,
@@ -171,7 +184,7 @@ def bootstrap(
     """
     recipe = _Recipe(reference=reference, architecture=architecture, apt_options=tuple(apt_options))
     sources = recipe.sources()
-    command = [*_tied_to_this_process(), *recipe.command(as_root=os.geteuid() == 0)]
+    command = recipe.command(as_root=os.geteuid() == 0)
     _check_host(reference, as_root=os.geteuid() == 0)
     output(f"bootstrapping {reference} from Debian {suite_for(reference)}")
     with _appearing(target) as archive:
@@ -257,11 +270,6 @@ def _check_host(reference: str, *, as_root: bool) -> None:
     )
 
 
-def _tied_to_this_process() -> list[str]:
-    """Return a prefix that makes a command end when this process is killed; mmdebstrap then removes its folder."""
-    return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv", path=_ENVIRONMENT["PATH"]) else []
-
-
 @contextmanager
 def _appearing(target: Path) -> Iterator[int]:
     """Give a file that gets the name `target` when the block ends well, and vanishes otherwise, even on a kill."""
@@ -280,29 +288,22 @@ def _appearing(target: Path) -> Iterator[int]:
 
 
 def _run(command: list[str], *, sources: str, archive: int, output: Callable[[str], None], reference: str) -> None:
-    environment = _ENVIRONMENT | _SCRIPTS | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    host = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     last_lines: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
-        command,
+        ["bash", "-c", _SUPERVISE, "bootstrap", *command],
         stdin=subprocess.PIPE,
         stdout=archive,
         stderr=subprocess.PIPE,
-        env=environment,
+        env=host | _ENVIRONMENT | _SCRIPTS | {"SOURCES": sources},
         text=True,
         errors="replace",
         umask=0o022,
+        start_new_session=True,
     ) as process:
-        assert process.stdin is not None  # noqa: S101 - a pipe
-        assert process.stderr is not None  # noqa: S101 - a pipe
-        try:
-            process.stdin.write(sources)
-            process.stdin.close()
-            for line in process.stderr:
-                last_lines.append(line.rstrip())
-                output(line.rstrip())
-        except BaseException:
-            process.terminate()
-            raise
+        for line in process.stderr or ():
+            last_lines.append(line.rstrip())
+            output(last_lines[-1])
     if process.returncode != 0:
         found = "\n".join(f"  {line}" for line in last_lines)
         raise BaseImageError(

@@ -52,12 +52,12 @@ class WorkerFailedToStart(ImageBuildError):
 
 
 class WorkerTimeout(ImageBuildError):
-    """An item took longer than it may. `stacks` is where the threads of the worker were."""
+    """Something took longer than it may. `stacks` is where the threads of the worker were."""
 
-    def __init__(self, seconds: float, stacks: str) -> None:
+    def __init__(self, seconds: float, stacks: str, *, what: str = "The test did not end") -> None:
         self.seconds = seconds
         self.stacks = stacks
-        super().__init__(f"The test did not end within {seconds:g} s, so its container was stopped.")
+        super().__init__(f"{what} within {seconds:g} s, so its container was stopped.")
 
 
 def _signal_name(number: int) -> str:

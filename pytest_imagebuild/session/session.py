@@ -171,7 +171,7 @@ class Session:
                 case Output() | WarningSeen() as message:
                     yield message
                 case None:
-                    self._time_out(self._start_timeout or 0.0)
+                    self._time_out(self._start_timeout or 0.0, "The worker had not collected its tests")
                 case message:
                     self._die_of(message)
 
@@ -211,7 +211,7 @@ class Session:
                 case Exited() | None if finished:
                     return
                 case None:
-                    self._time_out(timeout or 0.0)
+                    self._time_out(timeout or 0.0, "The worker did not end")
                 case Exited() as message:
                     self._die_of(message)
                 case _:
@@ -227,7 +227,7 @@ class Session:
         """Return the next message, None at the deadline. Raises when there can be no more."""
         while deadline is None or time.monotonic() < deadline:
             match self._next_message(deadline):
-                case Failure(text=text) if self.ready is None:
+                case Failure(text=text) if self.collected is None:
                     self._end(WorkerFailedToStart(text, output=self._output.text()))
                 case Failure(text=text):
                     # pytest broke; how its process ends comes next.
@@ -269,7 +269,7 @@ class Session:
         except EngineError as error:
             self._send_error = str(error)
 
-    def _time_out(self, seconds: float) -> NoReturn:
+    def _time_out(self, seconds: float, what: str = "The test did not end") -> NoReturn:
         """Let the worker say where it is, then end it."""
         stacks = _Tail(_KEPT_OUTPUT)
         self._send({"type": "dump"})
@@ -280,7 +280,7 @@ class Session:
                 if isinstance(message, Output) and message.stream == "stderr":
                     stacks.add(message.data)
                     wait = time.monotonic() + _DUMP_QUIET_SECONDS
-        self._end(WorkerTimeout(seconds, stacks.text()))
+        self._end(WorkerTimeout(seconds, stacks.text(), what=what))
 
     def _die_of(self, message: Message | None) -> NoReturn:
         """End the session because of a message that should not be there, or of the end of the stream."""

@@ -6,7 +6,6 @@ Runs in the container: imports the standard library and pytest only.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Generator, Sequence
@@ -59,7 +58,7 @@ class WorkerPlugin:
     @pytest.hookimpl(trylast=True, hookwrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, None]:
         """Say that the worker is ready, wait to be told what to collect, collect, and say what came of it."""
-        versions = {"python": platform.python_version(), "pytest": pytest.__version__}
+        versions = {"python": sys.version.split()[0], "pytest": pytest.__version__}
         self._wire.send({"type": "ready", "protocol": PROTOCOL, **versions})
         request = self._requests.next()
         self._finished = request["type"] == "finish"

@@ -29,6 +29,7 @@ DUMP_SIGNAL = signal.SIGRTMAX - 3
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _HIGH_WATER = 4 * 1024 * 1024
 _PIPE_CAPACITY = 1024 * 1024
+_WIRE_CHUNK = 65536
 _LAST_WORDS_SECONDS = 10.0
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -63,7 +64,9 @@ def _become_worker(requests: int, wire: int, out: int, err: int) -> int:
         os.close(fd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A copy of the pipe, because pytest puts files of its own at 1 and 2 while it captures.
-    faulthandler.register(DUMP_SIGNAL, file=os.dup(2), all_threads=True)
+    stacks = os.dup(2)
+    faulthandler.enable(file=stacks)
+    faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
     for text in (sys.stdout, sys.stderr):
         if isinstance(text, io.TextIOWrapper):
             text.reconfigure(line_buffering=True)
@@ -86,7 +89,8 @@ class _Supervisor:
         self._wire = wire
         self._tail = bytearray()
         self._outputs = {out: ("stdout", OutputDecoder()), err: ("stderr", OutputDecoder())}
-        self._paused = False
+        self._input_paused = False
+        self._output_paused = False
         self._wakeup = self._watch_signals()
         self._callbacks = {
             0: self._on_input,
@@ -100,6 +104,9 @@ class _Supervisor:
         for fd in (0, self._wakeup, wire, out, err):
             os.set_blocking(fd, False)
             self._poll.register(fd, select.POLLIN)
+        self._output_poll = select.poll()
+        for fd in self._outputs:
+            self._output_poll.register(fd, select.POLLIN)
 
     def serve(self) -> int:
         """Multiplex until the worker ended or the controller is gone; leave no process behind."""
@@ -131,12 +138,12 @@ class _Supervisor:
                     self._to_child.send(part)
 
     def _on_wire(self, fd: int) -> None:
-        data = read_available(fd, 1)
-        if data is None:
+        data = os.read(fd, _WIRE_CHUNK)
+        if not data:
             self._poll.unregister(fd)
             return
         # What a test printed before its report was sent is in the pipes by now, so it goes first.
-        for output in self._outputs:
+        for output, _ in self._output_poll.poll(0):
             self._forward_output(output)
         # Other messages may only come between whole lines.
         head, newline, rest = data.rpartition(b"\n")
@@ -177,11 +184,16 @@ class _Supervisor:
 
     def _regulate(self) -> None:
         """Stop reading from a side while the other side does not take what it is given."""
-        self._poll.modify(0, 0 if len(self._to_child) > _HIGH_WATER else select.POLLIN)
-        if self._paused != (len(self._to_controller) > _HIGH_WATER):
-            self._paused = not self._paused
+        full = len(self._to_child) > _HIGH_WATER
+        if full != self._input_paused:
+            self._input_paused = full
+            # Not unregistered: it still has to tell when the controller hangs up.
+            self._poll.modify(0, 0 if full else select.POLLIN)
+        full = len(self._to_controller) > _HIGH_WATER
+        if full != self._output_paused:
+            self._output_paused = full
             for fd in (self._wire, *self._outputs):
-                if self._paused:
+                if full:
                     with contextlib.suppress(KeyError):
                         self._poll.unregister(fd)
                 else:

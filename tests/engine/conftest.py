@@ -50,31 +50,31 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def opened(name: str, cache_dir: Path) -> Iterator[Engine]:
+def opened(name: str, cache_dir: Path, run: str = RUN) -> Iterator[Engine]:
     if name == "memory":
-        yield MemoryEngine(run=RUN, commands=locally)
+        yield MemoryEngine(run=run, commands=locally)
         return
     from pytest_imagebuild.engines.docker import DockerEngine
 
     with pytest.MonkeyPatch.context() as patch:
         if ADDRESSES[name]:
             patch.setenv("DOCKER_HOST", ADDRESSES[name])
-        engine = DockerEngine(run=RUN, cache_dir=cache_dir)
+        engine = DockerEngine(run=run, cache_dir=cache_dir)
         engine.capabilities()
         yield engine
         engine.close()
-        assert leftovers() == []
+        assert leftovers(run) == []
 
 
-def leftovers() -> list[str]:
-    """Remove what this run left in the engine; return the containers among it, of which there must be none."""
+def leftovers(run: str) -> list[str]:
+    """Remove what a run left in the engine; return the containers among it, of which there must be none."""
     import docker
 
     api = docker.from_env().api
-    containers = [found["Id"] for found in api.containers(all=True, filters={"label": f"imagebuild.run={RUN}"})]
+    containers = [found["Id"] for found in api.containers(all=True, filters={"label": f"imagebuild.run={run}"})]
     for container in containers:
         api.remove_container(container, force=True, v=True)
-    for image in sorted(api.images(filters={"label": f"imagebuild.run={RUN}"}), key=lambda image: -image["Created"]):
+    for image in sorted(api.images(filters={"label": f"imagebuild.run={run}"}), key=lambda image: -image["Created"]):
         for name in image["RepoTags"] or [image["Id"]]:
             with contextlib.suppress(docker.errors.APIError):
                 api.remove_image(name, force=True)
@@ -115,8 +115,25 @@ class Bench:
     base: BuiltLayer
     lines: list[str] = field(default_factory=list)
 
-    def labels(self, key: str | None = None, **more: str) -> LayerLabels:
-        return LayerLabels(**{"key": key or new_key(), "parent": self.base.labels.key, "generation": "", "run": RUN, **more})
+    def labels(
+        self,
+        key: str | None = None,
+        *,
+        parent: str | None = None,
+        namespace: str = "",
+        generation: str = "",
+        step: str = "",
+        inputs: Mapping[str, str] | None = None,
+    ) -> LayerLabels:
+        return LayerLabels(
+            key=key or new_key(),
+            parent=self.base.labels.key if parent is None else parent,
+            generation=generation,
+            run=RUN,
+            namespace=namespace,
+            step=step,
+            inputs=inputs or {},
+        )
 
     def build(
         self,

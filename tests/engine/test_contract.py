@@ -30,8 +30,7 @@ def test_a_pin_is_a_digest_and_stays_the_same(bench: Bench) -> None:
 
 
 def test_a_built_layer_is_found_by_its_key_with_all_its_labels(bench: Bench) -> None:
-    labels = bench.labels(generation="g1", step='run_commands("a\nb")', parent="p1")
-    labels = type(labels)(**{name: getattr(labels, name) for name in labels.__slots__} | {"inputs": {"a": "1", "b": "ü"}})
+    labels = bench.labels(parent="p1", generation="g1", step='run_commands("a\nb")', inputs={"a": "1", "b": "ü"})
     layer = bench.engine.build(bench.base, Work(commands=("true",)), labels, print)
     assert layer.labels == labels
     assert bench.engine.find(labels.key) == layer
@@ -92,9 +91,9 @@ def test_run_returns_standard_output_only(bench: Bench) -> None:
 
 
 def test_a_command_gets_the_environment_of_the_work(bench: Bench) -> None:
-    environment = {"PLAIN": "a b", "HARD": "it's $HOME \"x\" \\ `y`\nline two", "EMPTY": ""}
+    environment = {"PLAIN": "a b", "HARD": 'it\'s $HOME "x" \\ `y`\nline two', "EMPTY": ""}
     shown = bench.run('printf "%s|" "$PLAIN" "$HARD" "$EMPTY"', environment=environment)
-    assert shown == "a b|it's $HOME \"x\" \\ `y`\nline two||"
+    assert shown == 'a b|it\'s $HOME "x" \\ `y`\nline two||'
 
 
 def test_a_command_has_no_standard_input(bench: Bench) -> None:
@@ -226,26 +225,26 @@ def test_files_go_through_a_link_to_a_folder(box: Bench) -> None:
 
 def test_configuration_changes_reach_containers(box: Bench) -> None:
     change = ConfigChange(
-        environment=(("A", "b c"), ("QUOTED", "it's \"x\" $HOME"), ("LINES", "1\n2"), ("EMPTY", "")), workdir="/work/in"
+        environment=(("A", "b c"), ("QUOTED", 'it\'s "x" $HOME'), ("LINES", "1\n2"), ("EMPTY", "")), workdir="/work/in"
     )
     lower = box.build(config=change)
     upper = box.build(on=lower, config=ConfigChange(environment=(("A", "new"),), workdir="../out/./deep"))
     asked = 'printf "%s|" "$A" "$QUOTED" "$LINES" "${EMPTY-unset}"; pwd'
-    assert box.run(asked, on=lower) == "b c|it's \"x\" $HOME|1\n2||/work/in\n"
-    assert box.run(asked, on=upper) == "new|it's \"x\" $HOME|1\n2||/work/out/deep\n"
+    assert box.run(asked, on=lower) == 'b c|it\'s "x" $HOME|1\n2||/work/in\n'
+    assert box.run(asked, on=upper) == 'new|it\'s "x" $HOME|1\n2||/work/out/deep\n'
 
 
 def test_the_environment_and_the_tools_of_the_work_are_gone_afterwards(box: Bench) -> None:
     layer = box.build(
         'test "$TOKEN" = hush && /opt/lent/bin/tool && cat /dev/shm/ca.crt /dev/shm/deep/raw | wc -c',
-        environment={"TOKEN": "hush", "odd.name": "x"},
+        environment={"TOKEN": "hush"},
         tools=(
             FileEntry(path="/opt/lent/bin/tool", mode=0o755, data=b"#!/bin/sh\necho tool\n"),
             FileEntry(path="/dev/shm/ca.crt", mode=0o644, data=b"certificate $x `y` \\\n" * 10),
             FileEntry(path="/dev/shm/deep/raw", mode=0o600, data=bytes(range(256))),
         ),
     )
-    assert box.lines == ["tool", str(20 * 10 + 256)] or box.lines == ["tool", str(21 * 10 + 256)]
+    assert box.lines == ["tool", str(21 * 10 + 256)]
     assert box.run('ls -A /opt /dev/shm; echo "${TOKEN-unset}"', on=layer) == "/dev/shm:\n\n/opt:\nunset\n"
 
 
@@ -254,8 +253,9 @@ def test_a_tool_does_not_take_the_place_of_a_file(box: Bench) -> None:
         box.build("true", tools=(FileEntry(path="/etc/passwd", mode=0o644, data=b""),))
 
 
-def test_a_variable_whose_name_no_shell_knows_reaches_commands(box: Bench) -> None:
-    assert box.run("env | grep odd", environment={"odd.name": "a b"}) == "odd.name=a b\n"
+def test_a_variable_whose_name_no_shell_knows_is_refused(box: Bench) -> None:
+    with pytest.raises(EngineError, match=r"the variable 'odd\.name' cannot be set for a step"):
+        box.run("true", environment={"odd.name": "a b"})
 
 
 def test_commands_run_as_root_whoever_the_image_names(box: Bench) -> None:
@@ -279,7 +279,7 @@ def test_progress_that_overwrites_itself_is_one_line_in_the_end(box: Bench) -> N
 
 def test_a_flood_of_output_keeps_its_end(box: Bench) -> None:
     with pytest.raises(CommandFailed) as caught:
-        box.build("i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; head -c 100000 /dev/zero; exit 9")
+        box.build("i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; head -c 20000 /dev/zero; exit 9")
     assert len(caught.value.output) < 80_000
     assert "line 29999" in caught.value.output
     assert len(box.lines) > 30_000

@@ -196,7 +196,9 @@ def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def modules(*names: str, ignore: list[str] | None = None) -> list[str]:
-    image = BASE.add_local_python_source(*names) if ignore is None else BASE.add_local_python_source(*names, ignore=ignore)
+    image = (
+        BASE.add_local_python_source(*names) if ignore is None else BASE.add_local_python_source(*names, ignore=ignore)
+    )
     return targets(image)
 
 

@@ -50,20 +50,52 @@ def keys(plan: Plan, *, pins: tuple[Pin, ...] = ()) -> list[str]:
 
 
 def test_the_key_of_known_inputs_never_changes() -> None:
-    assert INPUTS.key == "GOLDEN-INPUTS"
+    assert INPUTS.key == "27a7b93ebae34dcc602e38a53f74e26509ab245385c4a3499d362244c8956399"
 
 
 def test_the_digests_of_known_pins_and_contents_never_change() -> None:
-    assert pins_digest(BasePin(digest="sha256:" + "d" * 64, source="registry")) == "GOLDEN-BASE"
-    assert pins_digest([Pin(name="six", version="1.17.0", hashes=("sha256:e",))]) == "GOLDEN-PINS"
-    assert contents_digest([FileEntry(path="/a", mode=0o644, sha256="f" * 64)]) == "GOLDEN-CONTENTS"
+    base = BasePin(digest="sha256:" + "d" * 64, source="registry")
+    assert pins_digest(base) == "76763ff32af1ad80bdd257fcfdc70cfe57d9757c2cef1d34ebee10e846046474"
+    pins = [Pin(name="six", version="1.17.0", hashes=("sha256:e",))]
+    assert pins_digest(pins) == "2dc2bfe8cc39c3177441dbfcc58cf17d1b17de7f9075e315e10e7bce0542c293"
+    files = [FileEntry(path="/a", mode=0o644, sha256="f" * 64)]
+    assert contents_digest(files) == "ba717820896da059e462d1e0d6512cc69ea98bd30761ef70a4c86574da3efb96"
 
 
-GOLDEN = {
-    "a base": (BASE, ["GOLDEN"]),
-    "debian_slim": (Image.debian_slim("3.13"), ["GOLDEN"]),
-    "installs": (BASE.apt_install("git").pip_install("six", "attrs==25.4.0").uv_pip_install("numpy"), ["GOLDEN"]),
-    "commands": (BASE.env({"A": "1"}).workdir("/app").run_commands("true", env={"B": "2"}), ["GOLDEN"]),
+GOLDEN: dict[str, tuple[Image, list[tuple[str, str]]]] = {
+    "a base": (
+        BASE,
+        [
+            ("fbc84030b1f064ef", "47b5bf9143d90e36"),
+        ],
+    ),
+    "debian_slim": (
+        Image.debian_slim("3.13"),
+        [
+            ("26390610841a4319", "ac25fbcb018910f2"),
+            ("945217fbbf83858b", "fe52b4247cdc26ef"),
+            ("a142f6f5d9d8ff86", "f8c42b54ec2b941a"),
+            ("0fd2aa5647edabe2", "b44b9d264b366daf"),
+        ],
+    ),
+    "installs": (
+        BASE.apt_install("git").pip_install("six", "attrs==25.4.0").uv_pip_install("numpy"),
+        [
+            ("fbc84030b1f064ef", "47b5bf9143d90e36"),
+            ("9167a6d26e6d3f52", "d231e06c8f0cd77d"),
+            ("f4d95cef969a24fc", "bc4b89aba062d57b"),
+            ("aa8a31d60efa197d", "43fb141b9e2263cc"),
+        ],
+    ),
+    "commands": (
+        BASE.env({"A": "1"}).workdir("/app").run_commands("true", env={"B": "2"}),
+        [
+            ("fbc84030b1f064ef", "47b5bf9143d90e36"),
+            ("a857c85a696de47d", "cccdd5eb717ba3dc"),
+            ("a188cd6fa13a15d2", "b92d2a32ac691fbc"),
+            ("580e532ced5d2fab", "57df80bcfb5489c5"),
+        ],
+    ),
 }
 
 

@@ -187,6 +187,7 @@ def test_keeping_drops_what_is_not_named() -> None:
 # errors -------------------------------------------------------------------------------------------------------------
 
 RESTORE = "Restore it from version control, or delete it to resolve everything anew."
+LAYER = "version = 1\n[[layer]]\nid = '1'\nbase = 'b'\nplatform = 'p'\ntool = 't'\n"
 
 
 @pytest.mark.parametrize(
@@ -205,20 +206,19 @@ RESTORE = "Restore it from version control, or delete it to resolve everything a
         ),
         ("version = 1\n[[layer]]\n", "layer[0].id is missing"),
         (
-            "version = 1\n[[layer]]\nid = '1'\nbase = 'b'\nplatform = 'p'\ntool = 't'\nrequest = ['x', 1]",
+            f"{LAYER}request = ['x', 1]",
             "layer[0].request is not an array of strings",
         ),
         (
-            "version = 1\n[[layer]]\nid = '1'\nbase = 'b'\nplatform = 'p'\ntool = 't'\npackage = 'six'",
+            f"{LAYER}package = 'six'",
             "layer[0].package is not an array of tables",
         ),
         (
-            "version = 1\n[[layer]]\nid = '1'\nbase = 'b'\nplatform = 'p'\ntool = 't'\n"
-            "[[layer.package]]\nname = 'a'\n[[layer.package]]\nname = 'b'\nhashes = 'c'",
+            f"{LAYER}[[layer.package]]\nname = 'a'\n[[layer.package]]\nname = 'b'\nhashes = 'c'",
             "layer[0].package[1].hashes is not an array of strings",
         ),
         (
-            "version = 1\n[[layer]]\nid = '1'\nbase = 'b'\nplatform = 'p'\ntool = 't'\n[[layer.package]]\nversion='1'",
+            f"{LAYER}[[layer.package]]\nversion='1'",
             "layer[0].package[0].name is missing",
         ),
     ],

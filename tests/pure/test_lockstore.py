@@ -101,7 +101,8 @@ def test_changes_of_eight_threads_are_all_kept(store: LockStore, tmp_path: Path)
         own = LockStore(store.path, tmp_path / "cache") if number % 2 else store
         start.wait()
         for turn in range(3):
-            own.change(lambda lockfile: lockfile.with_base(base(f"{number}-{turn}")))
+            record = base(f"{number}-{turn}")
+            own.change(lambda lockfile, record=record: lockfile.with_base(record))  # type: ignore[misc]
 
     threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -162,7 +162,9 @@ class Worker:
     def project(self) -> Path:
         return self.folder / "project"
 
-    def start(self, *, collect: tuple[str, ...] | None = None, **setup: Any) -> Worker:
+    def start(
+        self, *, collect: tuple[str, ...] | None = None, start_timeout: float | None = None, **setup: Any
+    ) -> Worker:
         """Begin the session with the project's files as payload, and let it collect the test files."""
         values: dict[str, Any] = {
             "cwd": str(self.project),
@@ -174,7 +176,7 @@ class Worker:
             "payload": tar({f"project/{name}": text for name, text in self.files.items()}),
             **setup,
         }
-        self.session = Session(self.container, Setup(**values))
+        self.session = Session(self.container, Setup(**values), start_timeout=start_timeout)
         self.session.begin()
         names = [name for name in self.files if Path(name).name.startswith("test_")] if collect is None else collect
         self.session.collect([str(self.project / name) for name in names])

@@ -10,7 +10,7 @@ import time
 import pytest
 from live_worker import PACKAGE_HOME, gone
 
-from pytest_imagebuild.session.session import WorkerDied, WorkerTimeout
+from pytest_imagebuild.session.session import WorkerDied, WorkerFailedToStart, WorkerTimeout
 from pytest_imagebuild.session.wire import Interrupted, Report
 
 
@@ -150,6 +150,32 @@ FAMILY = """
         print(os.getpid(), os.getppid(), child.pid, flush=True)
         {then}
 """
+
+
+def test_a_collection_that_hangs_is_ended_and_its_line_named(worker):
+    live = worker("import time\ntime.sleep(600)").start(start_timeout=2.0)
+
+    with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 2 s") as error:
+        live.run("test_it.py::test_it")
+    assert 'test_it.py", line 2 in <module>' in error.value.stacks
+
+
+def test_an_error_of_a_hook_while_collecting_keeps_the_worker_from_starting(worker):
+    live = worker(
+        {
+            "conftest.py": "def pytest_collection_modifyitems(): raise OSError('odd plugin')",
+            "test_it.py": "def test_it(): pass",
+        }
+    ).start()
+
+    with pytest.raises(WorkerFailedToStart, match="OSError: odd plugin"):
+        live.run("test_it.py::test_it")
+
+
+def test_a_segfault_while_conftest_files_are_imported_names_the_line(worker):
+    live = worker({"conftest.py": "import ctypes\nctypes.string_at(0)", "test_it.py": "def test_it(): pass"}).start()
+
+    assert 'conftest.py", line 2 in <module>' in died(live).output
 
 
 @pytest.mark.parametrize("then", ["time.sleep(600)", "os._exit(1)", "while True: pass"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from live_worker import gone
@@ -18,6 +19,13 @@ def _can_unshare() -> bool:
         return subprocess.run([*NAMESPACE, "true"], capture_output=True, timeout=20, check=False).returncode == 0
     except OSError:
         return False
+
+
+def _command(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
 
 
 pytestmark = pytest.mark.skipif(not _can_unshare(), reason="no process namespace can be made here")
@@ -53,7 +61,9 @@ def test_it_leaves_nothing_behind_not_even_a_daemon(worker, then):
         import os, subprocess, time
 
         def test_it():
-            subprocess.Popen(["sleep", "612.25"], start_new_session=True)
+            daemon = subprocess.Popen(["sleep", "612.25"], start_new_session=True)
+            while "612.25" not in open(f"/proc/{{daemon.pid}}/cmdline").read():
+                time.sleep(0.01)
             print("ready", flush=True)
             {then}
         """,
@@ -61,9 +71,12 @@ def test_it_leaves_nothing_behind_not_even_a_daemon(worker, then):
     ).start(options={"capture": "no"})
     messages = live.session.run("test_it.py::test_it", None, 0, 20)
     assert isinstance(next(messages), Output)
-    pids = subprocess.run(["pgrep", "-f", "sleep 612.25"], capture_output=True, text=True, check=False).stdout.split()
+    pids = [
+        path.name for path in Path("/proc").iterdir() if path.name.isdigit() and _command(path) == ["sleep", "612.25"]
+    ]
     live.container.channel.close()
 
+    assert pids or "_exit" in then
     assert all(gone(int(pid)) for pid in pids)
     assert live.container.process.wait(20) in (5, 137)
 

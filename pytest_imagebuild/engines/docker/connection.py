@@ -32,7 +32,7 @@ _FIRST_ANSWER_SECONDS = 15
 _CALL_SECONDS = 1800
 _POOL_SIZE = 64
 
-LOST = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
+LOST = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,10 +43,9 @@ class Script:
         self.mark = f"imagebuild-{secrets.token_hex(16)}:"
         self._last = len(commands)
         parts = [_OPENING, *(_write_file(entry) for entry in memory_files)]
-        parts += ["(\n", *(_export(name, value) for name, value in environment.items() if _NAME.fullmatch(name))]
-        odd = _odd_variables(environment)
+        parts += ["(\n", *(_export(name, value) for name, value in environment.items())]
         for index, command in enumerate(commands):
-            parts.append(f"echo {self.mark}{index} >&2\n{odd}/bin/sh -c {quote(command)} </dev/null || exit\n")
+            parts.append(f"echo {self.mark}{index} >&2\n/bin/sh -c {quote(command)} </dev/null || exit\n")
         parts.append(f")\ncode=$?\n[ $code = 0 ] || exit $code\necho {self.mark}{self._last} >&2\n")
         parts += [f"rm -f -- {quote(path)} || exit\n" for path in removed_files]
         parts += [f"rmdir -- {quote(path)} 2>/dev/null\n" for path in removed_folders]
@@ -79,13 +78,10 @@ def read_entry(entry: FileEntry) -> bytes:
 
 
 def _export(name: str, value: str) -> str:
+    if not _NAME.fullmatch(name):
+        # dash drops such a variable even from the environment that it was started with.
+        raise EngineError(f"the variable {name!r} cannot be set for a step: a shell takes letters, digits and '_' only")
     return f"export {name}={quote(value)}\n"
-
-
-def _odd_variables(environment: Mapping[str, str]) -> str:
-    """Return the prefix that sets the variables whose names no shell can export."""
-    odd = [quote(f"{name}={value}") for name, value in environment.items() if not _NAME.fullmatch(name)]
-    return " ".join(["env", "--", *odd, ""]) if odd else ""
 
 
 def _write_file(entry: FileEntry) -> str:

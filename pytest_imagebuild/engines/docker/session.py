@@ -112,8 +112,8 @@ class SessionContainer:
         """Ask the daemon's memory of past events: the container itself is removed by now."""
         filters = {"container": self._container, "event": "oom"}
         try:
-            # The daemon's clock may be behind ours, and an end in its future makes it wait for that.
-            until = int(seconds(self._api.info()["SystemTime"]))
+            # By the daemon's clock. It waits for an end in the future, and the event may come after the exit.
+            until = int(seconds(self._api.info()["SystemTime"])) + 1
             return any(True for _ in self._api.events(since=1, until=until, filters=filters, decode=True))
         except (DockerException, KeyError, *LOST):
             return False

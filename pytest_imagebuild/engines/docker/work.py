@@ -29,20 +29,22 @@ _MOST_OUTPUT = 512 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Host:
-    """What every container of ours gets, as far as the daemon knows it."""
+    """What the daemon can give to containers of ours."""
 
     init: bool
     pids_limit: int | None
 
-    def config(self, api: APIClient, network: str, **more: Any) -> dict[str, Any]:
-        """Return the HostConfig of a container. Nothing that it prints is kept by the daemon."""
+    def working(self, api: APIClient, network: str) -> dict[str, Any]:
+        """Return the HostConfig of a container that works. Nothing that it prints is kept by the daemon.
+
+        An init would leave its mount point, an empty /sbin/docker-init, in the layer.
+        """
         return dict(
             api.create_host_config(
-                init=self.init or None,
+                init=False,
                 pids_limit=self.pids_limit,
                 log_config=LogConfig(type="none"),
                 network_mode=None if network == "default" else network,
-                **more,
             )
         )
 
@@ -87,7 +89,7 @@ class Workshop:
                 stdin_open=True,
                 user="0:0" if parent.get("User") else None,
                 labels=self._labels,
-                host_config=self._host.config(self._api, work.network),
+                host_config=self._host.working(self._api, work.network),
             )["Id"]
         self.containers.add(container)
         try:

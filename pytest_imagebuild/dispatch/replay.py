@@ -1,0 +1,118 @@
+"""What a worker tells, told to the user's pytest: its hooks are called as if the item had run here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import pytest
+
+from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.session.reports import warning_message
+from pytest_imagebuild.session.wire import Done, Interrupted, Message, Missing, Output, Report, WarningSeen
+
+__all__ = ["Replay"]
+
+_SHOWS_FIXTURES = ("setupshow", "setuponly")
+
+
+class _Writer(Protocol):
+    def line(self, s: str = "") -> None: ...
+
+
+class Replay:
+    """Replays messages. `names` are the node ids that pytest uses here, by those that the workers use."""
+
+    def __init__(self, config: pytest.Config, names: Mapping[str, str]) -> None:
+        self._config = config
+        self._names = names
+        self._live = config.getoption("capture") in {"no", "tee-sys"} or any(
+            config.getoption(name, False) for name in _SHOWS_FIXTURES
+        )
+
+    def reports(self, item: pytest.Item, message: Message) -> Iterator[pytest.TestReport]:
+        """Yield the reports that a message about `item` brings. Raises what ended the whole run."""
+        match message:
+            case Report(data=data):
+                yield self._native(data)
+            case Missing(outcome="skipped", reason=reason):
+                yield reports.skipped(item, reason)
+                yield reports.passed(item, when="teardown")
+            case Missing(reason=reason):
+                yield from reports.setup_error(item, reason)
+            case Interrupted(kind="exit", reason=reason, returncode=returncode):
+                pytest.exit(reason, returncode)
+            case Interrupted():
+                raise KeyboardInterrupt
+            case Done(stop=str(reason)):
+                item.session.shouldstop = reason
+            case _:
+                self._aside(message)
+
+    def late(self, message: Message) -> None:
+        """Replay what came after the last item: fixtures that failed at their end, output, warnings."""
+        if isinstance(message, Report):
+            self._config.hook.pytest_runtest_logreport(report=self._native(message.data))
+        else:
+            self._aside(message)
+
+    def _aside(self, message: Message) -> None:
+        match message:
+            case WarningSeen():
+                self._config.hook.pytest_warning_recorded.call_historic(
+                    kwargs={
+                        "warning_message": warning_message(message),
+                        "nodeid": self._names.get(message.nodeid, message.nodeid),
+                        "when": message.when,
+                        "location": message.location,
+                    }
+                )
+            case Output(stream=stream, data=text) if self._live:
+                target = sys.stderr if stream == "stderr" else sys.stdout
+                target.write(text)
+                target.flush()
+            case _:
+                pass
+
+    def _native(self, data: Mapping[str, Any]) -> pytest.TestReport:
+        """Return the report as an object of pytest's; a kind that nothing here knows becomes a plain one."""
+        values = {**data, "nodeid": self._names.get(data["nodeid"], data["nodeid"])}
+        report = self._own_kind(values) if "_report_type" in values else None
+        if report is None:
+            values = {name: value for name, value in values.items() if not name.startswith("_")}
+            report = self._unserialized({**values, "$report_type": "TestReport"})
+        if isinstance(report.longrepr, str):
+            report.longrepr = _Text(report.longrepr)
+        return report
+
+    def _own_kind(self, values: Mapping[str, Any]) -> pytest.TestReport | None:
+        """Return a report of a kind that a plugin added, None if no plugin here knows it."""
+        try:
+            report: pytest.TestReport | None = self._unserialized(values)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+        # pytest 9.2 takes the repr of what is a repr already.
+        shown = getattr(getattr(report, "context", None), "kwargs", None)
+        sent = (values.get("_subtest.context") or {}).get("kwargs", {})
+        if isinstance(shown, dict):
+            shown.update({name: text for name, text in sent.items() if shown.get(name) == repr(text)})
+        return report
+
+    def _unserialized(self, values: Mapping[str, Any]) -> Any:
+        return self._config.hook.pytest_report_from_serializable(config=self._config, data=dict(values))
+
+
+class _Text:
+    """An explanation that crossed as text. Not a `str`, which pytest would repeat in its summary of one line each."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def toterminal(self, writer: _Writer) -> None:
+        """Write it, as pytest does."""
+        for line in self._text.splitlines():
+            writer.line(line)

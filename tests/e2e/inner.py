@@ -1,0 +1,112 @@
+"""Projects whose pytest runs in a process of its own, for tests that read one run many times or run two at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TIMEOUT = 300
+"""Seconds that a run may take. Nothing here takes a tenth of it; a busy machine may."""
+
+_NOT_INHERITED = (
+    "MODAL_FORCE_BUILD",
+    "MODAL_IGNORE_CACHE",
+    "MODAL_IMAGE_BUILDER_VERSION",
+    "CI",
+    "BUILD_NUMBER",
+    "COLUMNS",
+    "PYTEST_ADDOPTS",
+    "PYTEST_PLUGINS",
+    "PYTEST_CURRENT_TEST",
+    "PYTEST_XDIST_WORKER",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run that has ended: its exit code, and what it printed to either stream."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.out}\n{self.err}"
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A pytest process that may still run. Its output goes to files, so it never waits for a reader."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def out(self) -> str:
+        return (self.folder / "out.txt").read_text("utf-8", errors="replace")
+
+    def wait(self, timeout: float = TIMEOUT) -> Ran:
+        try:
+            code = self.process.wait(timeout)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return Ran(code, self.out(), (self.folder / "err.txt").read_text("utf-8", errors="replace"))
+
+
+@dataclass(slots=True)
+class Inner:
+    """A project in a folder, run with the test ground's engine."""
+
+    home: Path
+    cache_dir: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    _runs: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "project"
+
+    def write(self, files: Mapping[str, str]) -> Inner:
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text).lstrip("\n"), "utf-8")
+        return self
+
+    def begin(self, *arguments: str, **environment: str) -> Running:
+        """Start `python -m pytest` in the project."""
+        self._runs += 1
+        logs = self.home / f"run{self._runs}"
+        logs.mkdir(parents=True)
+        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        variables = {
+            **inherited,
+            "IMAGEBUILD_CACHE_DIR": str(self.cache_dir),
+            "IMAGEBUILD_ENGINE": "docker",
+            "COLUMNS": "120",
+            **self.environment,
+            **environment,
+        }
+        with (logs / "out.txt").open("wb") as out, (logs / "err.txt").open("wb") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *arguments],
+                cwd=self.folder,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        return Running(process, logs)
+
+    def run(self, *arguments: str, **environment: str) -> Ran:
+        return self.begin(*arguments, **environment).wait()

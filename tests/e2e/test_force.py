@@ -1,0 +1,219 @@
+"""Forced builds and builds that ignore the cache: what is built, and what the next runs find."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+from bases import OwnBase, own_base
+from observing import Events, layers_of
+
+TIMEOUT = 120
+
+# The step that a test may force is in the middle of `own`; `other` shares what is below it.
+IMAGES = """
+from pytest_imagebuild import Image
+
+shared = Image.from_registry("{base}").env({{"SHARED": "{nonce}"}})
+own = shared.run_commands(": MIDDLE {nonce}", force_build={force}).env({{"TOP": "{nonce}"}})
+other = shared.env({{"OTHER": "{nonce}"}})
+
+def test_own(image_build):
+    print("layer", image_build(own).reference)
+
+def test_other(image_build):
+    print("layer", image_build(other).reference)
+"""
+
+BASE, SHARED, MIDDLE, TOP, OTHER = "from_registry", "SHARED", "MIDDLE", "TOP", "OTHER"
+NOTHING: list[str] = []
+WHOLE = [BASE, SHARED, MIDDLE, TOP]
+
+
+@pytest.fixture
+def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
+    with own_base(nonce, client) as own:
+        yield own
+
+
+@dataclass(kw_only=True, slots=True)
+class Made:
+    """What one run of pytest did: the steps whose layers were made, in order, and the layer that the test got."""
+
+    steps: list[str]
+    layer: str
+
+
+@dataclass(kw_only=True, slots=True)
+class Runs:
+    """Runs of pytest in one project, seen from the engine."""
+
+    project: pytest.Pytester
+    events: Events
+    seen: int = 0
+
+    def of(self, test: str, *flags: str, **environment: str) -> Made:
+        """Run the test of one image, with flags and variables."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            result = self.project.runpytest_subprocess("-k", test, "-rP", *flags, timeout=TIMEOUT)
+        result.assert_outcomes(passed=1, deselected=1)
+        commits = self.events.commits()
+        new, self.seen = commits[self.seen :], len(commits)
+        layer = re.search(r"^layer (\S+)$", result.stdout.str(), re.MULTILINE)
+        assert layer
+        return Made(steps=[_short(step) for step in new], layer=layer[1])
+
+
+def _short(step: str) -> str:
+    return next(name for name in (BASE, SHARED, MIDDLE, TOP, OTHER) if name in step)
+
+
+@pytest.fixture
+def runs(project: pytest.Pytester, base: OwnBase, nonce: str, cache_dir: Path) -> Iterator[Runs]:
+    project.makepyfile(test_images=IMAGES.format(base=base.reference, nonce=nonce, force=False))
+    with Events(cache_dir) as events:
+        yield Runs(project=project, events=events)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """What is built by a run of `own`, then by a plain run of `other`, then by a plain run of `own`.
+
+    `replaced` says whether the cache has another layer for `own` in the end.
+    """
+
+    own: list[str]
+    other: list[str]
+    again: list[str]
+    replaced: bool
+
+
+FORCED = Case(own=WHOLE, other=[OTHER], again=NOTHING, replaced=True)
+IGNORED = Case(own=WHOLE, other=NOTHING, again=NOTHING, replaced=False)
+UNTOUCHED = Case(own=NOTHING, other=NOTHING, again=NOTHING, replaced=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "case"),
+    [
+        pytest.param(("--force-build",), {}, FORCED, id="--force-build"),
+        pytest.param((), {"MODAL_FORCE_BUILD": "no"}, FORCED, id="MODAL_FORCE_BUILD=no"),
+        pytest.param(("--ignore-image-cache",), {}, IGNORED, id="--ignore-image-cache"),
+        pytest.param(
+            ("--force-build",), {"MODAL_IGNORE_CACHE": "no"}, IGNORED, id="--force-build and MODAL_IGNORE_CACHE=no"
+        ),
+        pytest.param(
+            (), {"MODAL_FORCE_BUILD": "0", "MODAL_IGNORE_CACHE": "False"}, UNTOUCHED, id="0 and False are off"
+        ),
+    ],
+)
+def test_a_run_that_is_told_to_build_does_what_the_table_says(
+    runs: Runs,
+    client: docker.DockerClient,
+    nonce: str,
+    flags: tuple[str, ...],
+    variables: dict[str, str],
+    case: Case,
+) -> None:
+    assert runs.of("other").steps == [BASE, SHARED, OTHER]
+    first = runs.of("own")
+    assert first.steps == [MIDDLE, TOP]
+    before = layers_of(client, nonce)
+
+    own = runs.of("own", *flags, **variables)
+    kept = layers_of(client, nonce)
+    other = runs.of("other")
+    again = runs.of("own")
+
+    assert own.steps == case.own
+    assert other.steps == case.other
+    assert again.steps == case.again
+    assert (own.layer == first.layer) == (case.own == NOTHING)
+    assert (again.layer == first.layer) == (not case.replaced)
+    assert again.layer == (own.layer if case.replaced else first.layer)
+    if case.replaced:
+        assert before.keys() <= kept.keys()
+        moved = [tag for tag in before if kept[tag] != before[tag]]
+        assert len(moved) == 1, "the base keeps its key, which names another layer now; what is above it has new keys"
+    else:
+        assert kept == before, "a run that may not touch the cache did"
+
+
+def test_a_forced_step_is_rebuilt_with_all_later_ones_in_each_run_and_what_is_below_is_not(
+    runs: Runs, base: OwnBase, nonce: str, project: pytest.Pytester
+) -> None:
+    project.makepyfile(test_images=IMAGES.format(base=base.reference, nonce=nonce, force=True))
+
+    first = runs.of("own")
+    second = runs.of("own")
+    other = runs.of("other")
+    third = runs.of("own")
+
+    assert first.steps == WHOLE
+    assert second.steps == [MIDDLE, TOP]
+    assert other.steps == [OTHER]
+    assert third.steps == [MIDDLE, TOP]
+    assert len({first.layer, second.layer, third.layer}) == 3
+
+
+MARKED = """
+import pytest
+from pytest_imagebuild import Image
+
+own = Image.from_registry("{base}").env({{"SHARED": "{nonce}"}})
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.image(own)
+def test_inside(number):
+    import os
+    assert os.environ["SHARED"] == "{nonce}"
+"""
+
+
+@pytest.mark.parametrize("flag", ["--force-build", "--ignore-image-cache"])
+def test_the_workers_of_one_xdist_run_build_each_layer_once_between_them(
+    project: pytest.Pytester, base: OwnBase, nonce: str, cache_dir: Path, client: docker.DockerClient, flag: str
+) -> None:
+    project.makepyfile(MARKED.format(base=base.reference, nonce=nonce))
+    project.runpytest_subprocess("--image-build-only", timeout=TIMEOUT)
+    before = layers_of(client, nonce)
+
+    with Events(cache_dir) as events:
+        result = project.runpytest_subprocess("-n", "4", flag, timeout=TIMEOUT)
+        commits = events.commits()
+
+    result.assert_outcomes(passed=4)
+    assert len(commits) == len(set(commits)) == 3, commits
+    if flag == "--ignore-image-cache":
+        assert layers_of(client, nonce) == before
+    assert _of_a_run(client, nonce) == []
+
+
+def test_the_layers_of_a_run_that_ignores_the_cache_are_gone_after_it(
+    project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient
+) -> None:
+    project.makepyfile(MARKED.format(base=base.reference, nonce=nonce))
+
+    result = project.runpytest_subprocess("--ignore-image-cache", timeout=TIMEOUT)
+
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["imagebuild (docker): layers: reused 0, built 3 in *s"])
+    assert layers_of(client, nonce) == {}
+    assert _of_a_run(client, nonce) == []
+
+
+def _of_a_run(client: docker.DockerClient, nonce: str) -> list[str]:
+    """Return the tags of throw-away layers."""
+    images = client.api.images(all=True, filters={"label": ["imagebuild.namespace"]})
+    return [
+        tag
+        for image in images
+        if image["Labels"]["imagebuild.namespace"] and nonce in image["Labels"]["imagebuild.step"]
+        for tag in image.get("RepoTags") or [image["Id"]]
+    ]

@@ -1,0 +1,261 @@
+"""The lockfile: what it pins is what is installed, until somebody upgrades it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import docker
+import pytest
+from bases import OwnBase, own_base
+from observing import Events, remove_layers
+from packages import PackageIndex, gateway
+
+TIMEOUT = 180
+TOOLS = ["pip_install", "uv_pip_install"]
+
+PROJECT = """
+from pytest_imagebuild import Image
+
+below = Image.from_registry("{base}").env({{"NONCE": "{nonce}"}})
+image = below.{call}
+
+def test_image(image_build):
+    print("layer", image_build(image).reference)
+"""
+
+VERSIONS = "import importlib.metadata as m, sys; [print(n, m.version(n)) for n in sys.argv[1:]]"
+
+
+@pytest.fixture
+def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
+    with own_base(nonce, client) as own:
+        yield own
+
+
+@pytest.fixture
+def index(client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    """Give an index that pip and uv of steps use, because the host's settings name it."""
+    with PackageIndex(gateway(client)) as index:
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        monkeypatch.setenv("PIP_TRUSTED_HOST", index.host)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        yield index
+
+
+class Locking:
+    """A project with one image, and what its runs install and write."""
+
+    def __init__(self, project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient) -> None:
+        self.project = project
+        self.client = client
+        self._base = base
+        self._nonce = nonce
+
+    @property
+    def lockfile(self) -> str:
+        return (self.project.path / "imagebuild.lock").read_text()
+
+    def define(self, call: str) -> None:
+        self.project.makepyfile(PROJECT.format(base=self._base.reference, nonce=self._nonce, call=call))
+
+    def run(self, *flags: str) -> pytest.RunResult:
+        return self.project.runpytest_subprocess("-rP", *flags, timeout=TIMEOUT)
+
+    def installed(self, *names: str, flags: tuple[str, ...] = ()) -> dict[str, str]:
+        """Build, and return the versions of packages in the image."""
+        result = self.run(*flags)
+        result.assert_outcomes(passed=1)
+        layer = re.search(r"^layer (\S+)$", result.stdout.str(), re.MULTILINE)
+        assert layer
+        printed = self.client.containers.run(layer[1], ["python3", "-c", VERSIONS, *names], remove=True)
+        return dict(line.split() for line in printed.decode().splitlines())
+
+    def forget(self) -> None:
+        """Remove the layers, so that the next run builds from nothing."""
+        remove_layers(self.client, self._nonce)
+
+
+@pytest.fixture
+def locking(project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient) -> Locking:
+    return Locking(project, base, nonce, client)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_locked_versions_are_installed_until_an_upgrade(locking: Locking, index: PackageIndex, tool: str) -> None:
+    index.publish("demo", "1.0", requires=["helps"])
+    index.publish("helps", "1.0")
+    locking.define(f'{tool}("demo")')
+    assert locking.installed("demo", "helps") == {"demo": "1.0", "helps": "1.0"}
+    locked = locking.lockfile
+
+    index.publish("demo", "1.1", requires=["helps"])
+    index.publish("helps", "1.1")
+    locking.forget()
+    assert locking.installed("demo", "helps", flags=("--image-locked",)) == {"demo": "1.0", "helps": "1.0"}
+    assert locking.lockfile == locked
+
+    assert locking.installed("demo", "helps", flags=("--image-lock-upgrade=demo",)) == {"demo": "1.1", "helps": "1.0"}
+    assert _changed(locked, locking.lockfile) == {"version", "hashes"}
+
+    assert locking.installed("demo", "helps", flags=("--image-lock-upgrade",)) == {"demo": "1.1", "helps": "1.1"}
+
+
+def _changed(before: str, after: str) -> set[str]:
+    """Return the keys whose lines differ between two lockfiles of the same shape."""
+    lines = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
+    return {new.split(" =")[0].strip() if " =" in new else "hashes" for _, new in lines}
+
+
+@pytest.mark.parametrize(
+    ("packages", "expected"),
+    [
+        pytest.param('"demo", "more"', {"demo": "1.0", "helps": "1.0", "more": "3.0"}, id="one more"),
+        pytest.param('"demo<2"', {"demo": "1.0", "helps": "1.0"}, id="a bound that the pin keeps"),
+        pytest.param('"demo>1"', {"demo": "1.1", "helps": "1.0"}, id="a bound that the pin breaks"),
+        pytest.param('"demo>1", "more"', {"demo": "1.1", "helps": "1.0", "more": "3.0"}, id="both"),
+        pytest.param('"helps"', {"helps": "1.0"}, id="only what was needed by another"),
+    ],
+)
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_edited_request_keeps_the_pins_that_still_fit(
+    locking: Locking, index: PackageIndex, tool: str, packages: str, expected: Mapping[str, str]
+) -> None:
+    index.publish("demo", "1.0", requires=["helps"])
+    index.publish("helps", "1.0")
+    locking.define(f'{tool}("demo")')
+    assert locking.installed("demo") == {"demo": "1.0"}
+
+    for version in ("1.1",):
+        index.publish("demo", version, requires=["helps"])
+        index.publish("helps", version)
+    index.publish("more", "3.0")
+    locking.define(f"{tool}({packages})")
+
+    assert locking.installed(*expected) == expected
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_other_bytes_under_a_locked_version_are_refused_with_advice(
+    locking: Locking, index: PackageIndex, tool: str
+) -> None:
+    index.publish("demo", "1.0")
+    locking.define(f'{tool}("demo")')
+    locking.installed("demo")
+    locked = locking.lockfile
+
+    index.publish("demo", "1.0", content="evil")
+    locking.forget()
+    result = locking.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            f'*{tool}("demo") failed',
+            "*The index serves other bytes than the lockfile recorded. Do not trust it blindly; if the change is "
+            "expected, update the lock: --image-lock-upgrade.",
+        ]
+    )
+    assert locking.lockfile == locked
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_locked_version_that_the_index_dropped_is_refused_with_advice(
+    locking: Locking, index: PackageIndex, tool: str
+) -> None:
+    index.publish("demo", "1.0")
+    locking.define(f'{tool}("demo")')
+    locking.installed("demo")
+
+    index.withdraw("demo", "1.0")
+    index.publish("demo", "1.1")
+    locking.forget()
+    result = locking.run()
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*A locked version is no longer in the package index. Update the lock: --image-lock-upgrade."]
+    )
+
+
+def test_a_debian_package_is_pinned_by_version_and_hash(locking: Locking) -> None:
+    locking.define('apt_install("hello")')
+    locking.run().assert_outcomes(passed=1)
+    locked = locking.lockfile
+    pin = re.search(
+        r'name = "hello"\nversion = "([^"]+)"\narchitecture = "\w+"\nhashes = \[\s*"sha256:([0-9a-f]{64})",?\s*\]', locked
+    )
+    assert pin, locked
+
+    locking.forget()
+    (locking.project.path / "imagebuild.lock").write_text(locked.replace(pin[2], "0" * 64))
+    wrong_hash = locking.run()
+    (locking.project.path / "imagebuild.lock").write_text(locked.replace(pin[1], "0.1"))
+    wrong_version = locking.run()
+    (locking.project.path / "imagebuild.lock").write_text(locked)
+    right = locking.run("--image-locked")
+
+    wrong_hash.assert_outcomes(errors=1)
+    wrong_hash.stdout.fnmatch_lines(
+        [
+            '*apt_install("hello") failed',
+            f"*imagebuild: no package with the locked sha256 {'0' * 64}",
+            "*The index serves other bytes than the lockfile recorded.*",
+        ]
+    )
+    wrong_version.assert_outcomes(errors=1)
+    wrong_version.stdout.fnmatch_lines(["*A locked version is no longer in the package index.*"])
+    right.assert_outcomes(passed=1)
+
+
+def test_a_locked_run_names_the_call_that_has_no_record_and_what_to_do(
+    locking: Locking, index: PackageIndex, base: OwnBase, cache_dir: Path
+) -> None:
+    index.publish("demo", "1.0")
+    locking.define('pip_install("demo")')
+    place = f"{locking.project.path}/test_a_locked_run_names_the_call_that_has_no_record_and_what_to_do.py"
+    advice = (
+        "and --image-locked forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and "
+        "commit the lockfile."
+    )
+
+    with Events(cache_dir) as events:
+        without = locking.run("--image-locked")
+        locking.define("run_commands(': nothing to pin')")
+        locking.installed()
+        built = len(events.commits())
+        locking.define('pip_install("demo")')
+        changed = locking.run("--image-locked")
+        assert len(events.commits()) == built
+
+    assert f'has no record for from_registry("{base.reference}") at {place}:4 on linux/' in without.stdout.str()
+    assert f'has no record for pip_install("demo") at {place}:5 on linux/' in changed.stdout.str()
+    assert advice in without.stdout.str()
+    assert advice in changed.stdout.str()
+
+
+def test_an_upgrade_that_names_nothing_which_is_locked_says_what_is(locking: Locking, index: PackageIndex) -> None:
+    index.publish("demo", "1.0")
+    locking.define('pip_install("demo")')
+    locking.installed("demo")
+
+    result = locking.run("--image-lock-upgrade=dmeo")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*--image-lock-upgrade: imagebuild.lock pins nothing named 'dmeo'.*"])
+
+
+def test_a_base_whose_tag_moved_stays_until_an_upgrade(locking: Locking, base: OwnBase) -> None:
+    first = base.publish(label="first")
+    locking.define("run_commands(':')")
+    locking.run().assert_outcomes(passed=1)
+    second = base.publish(label="second")
+    locking.forget()
+    locking.run().assert_outcomes(passed=1)
+    assert first in locking.lockfile
+
+    locking.run(f"--image-lock-upgrade={base.reference}").assert_outcomes(passed=1)
+    assert second in locking.lockfile
+    assert first not in locking.lockfile

@@ -1,0 +1,210 @@
+"""The Docker engine leaves no trace of what a step was lent, and changes nothing that it was not told to change."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import docker.errors
+import pytest
+
+from pytest_imagebuild.engines.protocol import BasePin, BuiltLayer, ConfigChange, FileEntry, LayerLabels, Work
+
+from .conftest import RUN, Bench, new_key
+
+SECRET = "xyzzy-4f1d9c"
+
+
+@pytest.fixture
+def api(box: Bench) -> docker.APIClient:
+    """Talk to the daemon behind the engine's back."""
+    return docker.from_env().api
+
+
+@pytest.fixture
+def parent(box: Bench, api: docker.APIClient) -> Iterator[BuiltLayer]:
+    """Return a layer of a base whose configuration sets everything that there is."""
+    name = f"imagebuild-test/full:{new_key()}"
+    settings = [
+        "USER nobody",
+        "WORKDIR /srv/work",
+        'ENV WITH="a b" QUOTED="it\'s \\"x\\"" EMPTY=',
+        'ENTRYPOINT ["/bin/sh", "-c"]',
+        'CMD ["echo default"]',
+        "EXPOSE 8000",
+        "VOLUME /data",
+        "STOPSIGNAL SIGINT",
+        "LABEL mine=kept",
+        'HEALTHCHECK --interval=1s CMD ["false"]',
+        'SHELL ["/bin/bash", "-c"]',
+    ]
+    dockerfile = "\n".join([f"FROM {box.base.reference}", *settings])
+    list(api.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True))
+    pin = box.engine.pin_base(name, print)
+    labels = LayerLabels(key=new_key(), parent="", generation="", run=RUN)
+    yield box.engine.import_base(name, pin, labels, print)
+    api.remove_image(name, force=True)
+
+
+def config(api: docker.APIClient, layer: BuiltLayer) -> dict[str, Any]:
+    """Return the configuration without our labels; null and empty are the same."""
+    found = dict(api.inspect_image(layer.reference)["Config"])  # type: ignore[no-untyped-call]
+    labels = {name: value for name, value in (found["Labels"] or {}).items() if not name.startswith("imagebuild.")}
+    # What the daemon says of the container that an image was made from, not of the image.
+    told = {name: value for name, value in found.items() if name not in ("Hostname", "Image")}
+    return {name: value for name, value in {**told, "Labels": labels}.items() if value not in (None, [], {}, "", False)}
+
+
+def test_a_base_keeps_its_configuration(api: docker.APIClient, parent: BuiltLayer) -> None:
+    found = config(api, parent)
+    assert found["User"] == "nobody"
+    assert found["WorkingDir"] == "/srv/work"
+    assert found["Entrypoint"] == ["/bin/sh", "-c"]
+    assert found["Cmd"] == ["echo default"]
+    assert found["Labels"] == {"mine": "kept"}
+    assert "WITH=a b" in found["Env"]
+    assert found["Healthcheck"]["Test"] == ["CMD", "false"]
+
+
+def test_a_step_keeps_the_configuration_of_its_parent(box: Bench, api: docker.APIClient, parent: BuiltLayer) -> None:
+    before = config(api, parent)
+    assert config(api, box.build("true", on=parent)) == before
+    assert config(api, box.build(on=parent, files=(FileEntry(path="/x", mode=0o644, data=b""),))) == before
+    assert config(api, box.build("true", on=box.base)) == config(api, box.base)
+
+
+def test_a_change_of_the_configuration_changes_that_and_no_more(
+    box: Bench, api: docker.APIClient, parent: BuiltLayer
+) -> None:
+    before = config(api, parent)
+    change = ConfigChange(
+        environment=(("WITH", "c d"), ("NEW", "1\n2")), workdir="sub", command=("x", "y z"), entrypoint=("/init",)
+    )
+    after = config(api, box.build(on=parent, config=change))
+    environment = [pair for pair in before["Env"] if not pair.startswith("WITH=")]
+    assert sorted(after.pop("Env")) == sorted([*environment, "WITH=c d", "NEW=1\n2"])
+    assert (after.pop("WorkingDir"), after.pop("Cmd"), after.pop("Entrypoint")) == (
+        "/srv/work/sub",
+        ["x", "y z"],
+        ["/init"],
+    )
+    assert after == {name: value for name, value in before.items() if name in after}
+
+
+def test_a_command_and_an_entrypoint_can_be_taken_away(box: Bench, api: docker.APIClient, parent: BuiltLayer) -> None:
+    after = config(api, box.build(on=parent, config=ConfigChange(command=(), entrypoint=())))
+    assert "Cmd" not in after
+    assert "Entrypoint" not in after
+    assert "Cmd" not in config(api, box.build(on=parent, config=ConfigChange(command=())))
+
+
+@pytest.mark.parametrize("commands", [("id -u",), ()])
+def test_a_container_of_a_step_runs_what_one_of_its_parent_runs(
+    box: Bench, api: docker.APIClient, parent: BuiltLayer, commands: tuple[str, ...]
+) -> None:
+    layer = box.build(*commands, on=parent)
+    assert box.lines == ["0"] * len(commands), "steps run as root"
+    client = docker.from_env()
+    assert client.containers.run(layer.reference, remove=True) == b"default\n"
+    assert client.containers.run(layer.reference, ["id -un; pwd"], remove=True) == b"nobody\n/srv/work\n"
+
+
+def test_a_step_runs_in_the_working_directory_of_its_parent(box: Bench, parent: BuiltLayer) -> None:
+    box.build("pwd", on=parent)
+    assert box.lines == ["/srv/work"]
+
+
+def test_what_is_lent_to_a_step_is_nowhere_in_the_image(box: Bench, api: docker.APIClient) -> None:
+    secret = SECRET.encode()
+    layer = box.build(
+        f'test "$TOKEN" = {SECRET} && grep -q {SECRET} /lent/tool /dev/shm/file',
+        "touch /made",
+        environment={"TOKEN": SECRET},
+        tools=(
+            FileEntry(path="/lent/tool", mode=0o755, data=secret),
+            FileEntry(path="/dev/shm/file", mode=0o600, data=secret + b"\n"),
+        ),
+    )
+    described = json.dumps([api.inspect_image(layer.reference), api.history(layer.reference)])  # type: ignore[no-untyped-call]
+    assert SECRET not in described
+    saved = b"".join(api.get_image(layer.reference))
+    assert secret not in saved
+    assert changed_paths(saved) == ["made"]
+
+
+def test_a_layer_holds_what_its_files_and_commands_made(box: Bench, api: docker.APIClient) -> None:
+    layer = box.build("echo 1 > /srv/made", files=(FileEntry(path="/srv/new/file", mode=0o644, data=b""),))
+    saved = b"".join(api.get_image(layer.reference))
+    assert changed_paths(saved) == ["srv", "srv/made", "srv/new", "srv/new/file"]
+
+
+def changed_paths(saved: bytes) -> list[str]:
+    """Return what the last layer of a saved image holds."""
+    with tarfile.open(fileobj=io.BytesIO(saved)) as image:
+        manifest = json.load(image.extractfile("manifest.json"))  # type: ignore[arg-type]
+        last = image.extractfile(manifest[0]["Layers"][-1])
+        assert last is not None
+        with tarfile.open(fileobj=io.BytesIO(last.read())) as layer:
+            return sorted(member.name.rstrip("/") for member in layer if member.name not in (".", "./"))
+
+
+def test_a_replaced_image_is_removed_unless_something_is_built_on_it(box: Bench, api: docker.APIClient) -> None:
+    key = new_key()
+    first = box.build("echo 1 > /x", key=key)
+    second = box.build("echo 2 > /x", key=key)
+    with pytest.raises(docker.errors.ImageNotFound):
+        api.inspect_image(first.reference)  # type: ignore[no-untyped-call]
+    above = box.build("true", on=second)
+    third = box.build("echo 3 > /x", key=key)
+    assert box.run("cat /x", on=above) == "2\n"
+    assert box.run("cat /x", on=third) == "3\n"
+    assert box.engine.find(key) == third
+
+
+def test_an_image_that_the_user_gave_a_name_is_not_removed(box: Bench, api: docker.APIClient) -> None:
+    key = new_key()
+    first = box.build("echo 1 > /x", key=key)
+    api.tag(first.reference, "imagebuild-test/mine", key)
+    box.build("echo 2 > /x", key=key)
+    assert api.inspect_image(f"imagebuild-test/mine:{key}")["Id"] == first.reference  # type: ignore[no-untyped-call]
+    api.remove_image(f"imagebuild-test/mine:{key}")
+
+
+def test_an_image_that_a_user_built_on_a_layer_is_no_layer(box: Bench, api: docker.APIClient) -> None:
+    layer = box.build("true")
+    name = f"imagebuild-test/above:{new_key()}"
+    dockerfile = f"FROM {layer.reference}\nRUN echo 1 > /above\n"
+    list(api.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True))
+    assert box.engine.layers()[layer.labels.key] == layer
+    api.remove_image(name)
+
+
+def test_a_container_that_a_user_started_of_a_layer_is_not_swept(box: Bench, api: docker.APIClient) -> None:
+    layer = box.build("true")
+    container = docker.from_env().containers.run(layer.reference, ["sleep", "100"], detach=True)
+    assert box.engine.sweep() == 0
+    container.reload()
+    assert container.status == "running"
+    container.remove(force=True)
+
+
+def test_a_layer_that_was_removed_meanwhile_is_an_error_that_says_so(box: Bench) -> None:
+    from pytest_imagebuild.errors import EngineError
+
+    labels = LayerLabels(key="gone", parent="", generation="", run=RUN)
+    gone = BuiltLayer(labels=labels, reference="sha256:" + "0" * 64, size=0, created=0)
+    with pytest.raises(EngineError, match=r"the image sha256:0+ is gone: something removed it; run again to build it"):
+        box.engine.run(gone, Work(commands=("true",)), print)
+
+
+def test_a_local_image_is_a_base_of_its_own(box: Bench, api: docker.APIClient) -> None:
+    name = f"imagebuild-test/local:{new_key()}"
+    repository, _, tag = name.partition(":")
+    api.tag(box.base.reference, repository, tag)
+    pin = box.engine.pin_base(name, print)
+    assert pin == BasePin(digest=box.base.reference, source="local")
+    api.remove_image(name)

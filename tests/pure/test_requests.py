@@ -1,0 +1,140 @@
+"""What a test asks for with the marker, and what is said of a wrong argument."""
+
+from __future__ import annotations
+
+import pytest
+from doubles import plugin_arguments
+
+from pytest_imagebuild import Image
+from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
+
+pytest_plugins = ["pytester"]
+
+SLIM = Image.debian_slim("3.13")
+SOURCE = """\
+import pytest
+from pytest_imagebuild import Image
+
+SLIM = Image.debian_slim("3.13")
+TRIXIE = Image.from_registry("debian:trixie")
+
+@pytest.mark.image({arguments})
+def test_it():
+    pass
+"""
+
+
+def items(pytester: pytest.Pytester, source: str) -> list[pytest.Item]:
+    module = pytester.getmodulecol(source, configargs=plugin_arguments())
+    return pytester.genitems([module])
+
+
+def request(pytester: pytest.Pytester, arguments: str) -> Request | None:
+    [item] = items(pytester, SOURCE.format(arguments=arguments))
+    return request_of(item)
+
+
+def session(image: Image = SLIM, *, network: bool = True, **environment: str) -> SessionKey:
+    return SessionKey(image=image, environment=tuple(sorted(environment.items())), network=network)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("SLIM", Request(session=session(), timeout=None)),
+        ("SLIM, timeout=None, env=None", Request(session=session(), timeout=None)),
+        ("SLIM, timeout=3", Request(session=session(), timeout=3.0)),
+        ("SLIM, timeout=0.5", Request(session=session(), timeout=0.5)),
+        ("SLIM, env={'B': '2', 'A': '1'}", Request(session=session(A="1", B="2"), timeout=None)),
+        ("SLIM, env={}", Request(session=session(), timeout=None)),
+        ("SLIM, network=False", Request(session=session(network=False), timeout=None)),
+    ],
+)
+def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: str, expected: Request) -> None:
+    assert request(pytester, arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("", "it takes an Image, found nothing. Write @pytest.mark.image(Image.debian_slim())."),
+        ("'python:3.13'", "it takes Images, found str 'python:3.13'."),
+        ("None", "it takes Images, found NoneType None."),
+        ("[SLIM]", 'it takes Images, found list [Image.debian_slim("3.13")].'),
+        ("SLIM, gpus='H100'", "unknown argument 'gpus'; it knows timeout, env, network."),
+        ("image=SLIM", "unknown argument 'image'; it knows timeout, env, network."),
+        ("SLIM, env='A=1'", "env takes a dict of strings, found str."),
+        ("SLIM, env={'A': 1, 'B': '2', 3: 'C'}", "env takes a dict of strings; these are not: ['A', 3]."),
+        ("SLIM, network=None", "network takes True or False, found None."),
+        ("SLIM, network='none'", "network takes True or False, found 'none'."),
+        ("SLIM, timeout='3'", "timeout takes a number of seconds above 0, found '3'."),
+        ("SLIM, timeout=0", "timeout takes a number of seconds above 0, found 0."),
+        ("SLIM, timeout=-1", "timeout takes a number of seconds above 0, found -1."),
+        ("SLIM, timeout=True", "timeout takes a number of seconds above 0, found True."),
+        ("SLIM, timeout=float('inf')", "timeout takes a number of seconds above 0, found inf."),
+        ("SLIM, timeout=float('nan')", "timeout takes a number of seconds above 0, found nan."),
+    ],
+)
+def test_a_wrong_argument_is_told_with_the_line_of_the_test(
+    pytester: pytest.Pytester, arguments: str, sentence: str
+) -> None:
+    [item] = items(pytester, SOURCE.format(arguments=arguments))
+    with pytest.raises(pytest.UsageError) as caught:
+        request_of(item)
+    file = item.location[0]
+    assert file.endswith(".py")
+    assert str(caught.value) == f"{file}:7: @pytest.mark.image of test_it: {sentence}"
+
+
+def test_an_item_without_the_marker_asks_for_nothing(pytester: pytest.Pytester) -> None:
+    [item] = items(pytester, "def test_it():\n    pass\n")
+    assert request_of(item) is None
+
+
+def test_several_images_make_one_request_each(pytester: pytest.Pytester) -> None:
+    found = items(pytester, SOURCE.format(arguments="SLIM, TRIXIE, timeout=2"))
+    assert [item.name for item in found] == ["test_it[py3.13]", "test_it[debian-trixie]"]
+    assert [request_of(item) for item in found] == [
+        Request(session=session(), timeout=2.0),
+        Request(session=session(Image.from_registry("debian:trixie")), timeout=2.0),
+    ]
+
+
+def test_a_wrong_image_among_several_is_told(pytester: pytest.Pytester) -> None:
+    first, *_ = items(pytester, SOURCE.format(arguments="SLIM, 'TRIXIE'"))
+    with pytest.raises(
+        pytest.UsageError, match=r":7: @pytest\.mark\.image of test_it\[py3\.13\]: it takes Images, found"
+    ):
+        request_of(first)
+
+
+def test_the_closest_marker_counts(pytester: pytest.Pytester) -> None:
+    one, other = items(
+        pytester,
+        "import pytest\n"
+        "from pytest_imagebuild import Image\n"
+        "pytestmark = pytest.mark.image(Image.debian_slim('3.13'), timeout=9)\n"
+        "class TestIt:\n"
+        "    pytestmark = pytest.mark.image(Image.from_registry('debian:trixie'))\n"
+        "    def test_one(self): pass\n"
+        "def test_other(): pass\n",
+    )
+    assert request_of(one) == Request(session=session(Image.from_registry("debian:trixie")), timeout=None)
+    assert request_of(other) == Request(session=session(), timeout=9.0)
+
+
+def test_equal_requests_share_a_session_wherever_they_are_written(pytester: pytest.Pytester) -> None:
+    one, other, apart = items(
+        pytester,
+        "import pytest\n"
+        "from pytest_imagebuild import Image\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'), env={'A': '1', 'B': '2'}, timeout=1)\n"
+        "def test_one(): pass\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'), env={'B': '2', 'A': '1'})\n"
+        "def test_other(): pass\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'))\n"
+        "def test_apart(): pass\n",
+    )
+    keys = [found.session for item in (one, other, apart) if (found := request_of(item))]
+    assert keys[0] == keys[1] != keys[2]
+    assert len(set(keys)) == 2
