@@ -63,15 +63,15 @@ def prepare(project: Path, counts: list[int]) -> dict[str, Callable[[int], None]
         (project / f"test_host_{count}.py").write_text(tests)
         head, _, rest = tests.partition("\n")
         (project / f"test_image_{count}.py").write_text(f"{head}\n{MARKED.format(base=BASE)}{rest}")
-    python = [sys.executable, "-m"]
-    plain = [*python, "pytest", "-q", "-p", "no:cacheprovider"]
+    plain = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     runs: dict[str, Callable[[int], None]] = {
         "host": lambda count: call(project, [*plain, "-p", "no:imagebuild", f"test_host_{count}.py"]),
         "container": lambda count: call(project, [*plain, f"test_image_{count}.py"]),
     }
     runs["container"](counts[0])
     if shutil.which("docker"):
-        built = call(project, [*python, XX, f"test_image_{counts[0]}.py:with_pytest"])
+        command = str(Path(sys.executable).with_name("imagebuild"))
+        built = call(project, [command, "build", f"test_image_{counts[0]}.py:with_pytest"])
         reference = built.splitlines()[-2].split()[-1]
         mounted = ["-v", f"{project}:{project}", "-w", str(project), "-e", "PYTHONDONTWRITEBYTECODE=1"]
         docker = ["docker", "run", "--rm", *mounted, reference, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"]

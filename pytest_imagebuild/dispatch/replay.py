@@ -17,6 +17,17 @@ __all__ = ["Replay"]
 _SHOWS_FIXTURES = ("setupshow", "setuponly")
 
 
+def _failed_subtests_key() -> pytest.StashKey[dict[Any, int]] | None:
+    try:
+        from _pytest import subtests  # noqa: PLC0415 - pytest 8 has none
+    except ImportError:
+        return None
+    return getattr(subtests, "failed_subtests_key", None)
+
+
+_FAILED_SUBTESTS = _failed_subtests_key()
+
+
 class _Writer(Protocol):
     def line(self, s: str = "") -> None: ...
 
@@ -82,7 +93,7 @@ class Replay:
         if report is None:
             values = {name: value for name, value in values.items() if not name.startswith("_")}
             report = self._unserialized({**values, "$report_type": "TestReport"})
-        if isinstance(report.longrepr, str):
+        if isinstance(report.longrepr, str) and "\n" in report.longrepr:
             report.longrepr = _Text(report.longrepr)
         return report
 
@@ -92,12 +103,20 @@ class Replay:
             report: pytest.TestReport | None = self._unserialized(values)
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
+        if report is not None and report.failed:
+            self._count_failed_subtest(report)
         # pytest 9.2 takes the repr of what is a repr already.
         shown = getattr(getattr(report, "context", None), "kwargs", None)
         sent = (values.get("_subtest.context") or {}).get("kwargs", {})
         if isinstance(shown, dict):
             shown.update({name: text for name, text in sent.items() if shown.get(name) == repr(text)})
         return report
+
+    def _count_failed_subtest(self, report: pytest.TestReport) -> None:
+        """Let pytest 9 know of it: a test with failed subtests fails, which pytest decides where it reports."""
+        failed = self._config.stash.get(_FAILED_SUBTESTS, None) if _FAILED_SUBTESTS is not None else None
+        if failed is not None:
+            failed[getattr(report, "id", report.nodeid)] += 1
 
     def _unserialized(self, values: Mapping[str, Any]) -> Any:
         return self._config.hook.pytest_report_from_serializable(config=self._config, data=dict(values))

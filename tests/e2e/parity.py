@@ -902,10 +902,11 @@ def _junit(project: Inner) -> Path:
 _CHANGES = (
     (r"/tmp/pytest-of-\w+/pytest-\d+", "TMP"),
     (r"\b0x[0-9a-f]+\b", "0x"),
+    (r"/[\w./-]+/site-packages/", "SITE/"),
     (r"\b\d+\.\d+s( setup| call| teardown)\b", r"Ns\1"),
     (r" in \d+\.\d+s( \(\d+:\d\d:\d\d\))?", " in Ns"),
     (r"(?m)^imagebuild\b.*\n", ""),
-    (r"available fixtures: .*", "available fixtures: ..."),  # plugins of the host have some that the container has not
+    (r"available fixtures: [\w, ]*", "available fixtures: ..."),  # plugins of the host have some that the container has not
     (r"(?m)^- generated xml file: .* -$\n", ""),
     (r"(?m)^ +[~^]{2,} *$\n", ""),  # the marks of newer Pythons below a line of a traceback
     (r"(?m)^([=_!-])\1+ (.*?) ?\1+$", r"\1\1 \2 \1\1"),

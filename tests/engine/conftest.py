@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import docker
+import docker.errors
 import pytest
 
 from pytest_imagebuild.engines.memory import CommandResult, MemoryEngine
@@ -61,23 +63,27 @@ def opened(name: str, cache_dir: Path, run: str = RUN) -> Iterator[Engine]:
             patch.setenv("DOCKER_HOST", ADDRESSES[name])
         engine = DockerEngine(run=run, cache_dir=cache_dir)
         engine.capabilities()
-        yield engine
-        engine.close()
-        assert leftovers(run) == []
+    # From here on it keeps to its daemon, whatever the environment says.
+    yield engine
+    engine.close()
+    assert leftovers(name, run) == []
 
 
-def leftovers(run: str) -> list[str]:
+def daemon(name: str) -> docker.DockerClient:
+    """Talk to a daemon behind the back of an engine."""
+    return docker.DockerClient(base_url=ADDRESSES[name] or None)
+
+
+def leftovers(name: str, run: str) -> list[str]:
     """Remove what a run left in the engine; return the containers among it, of which there must be none."""
-    import docker
-
-    api = docker.from_env().api
+    api = daemon(name).api
     containers = [found["Id"] for found in api.containers(all=True, filters={"label": f"imagebuild.run={run}"})]
     for container in containers:
         api.remove_container(container, force=True, v=True)
     for image in sorted(api.images(filters={"label": f"imagebuild.run={run}"}), key=lambda image: -image["Created"]):
-        for name in image["RepoTags"] or [image["Id"]]:
+        for tag in image["RepoTags"] or [image["Id"]]:
             with contextlib.suppress(docker.errors.APIError):
-                api.remove_image(name, force=True)
+                api.remove_image(tag, force=True)
     return containers
 
 

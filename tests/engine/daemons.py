@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ class Relay:
     """
 
     behind: str
-    path: Path
+    address: str
+    tls: ssl.SSLContext | None = None
     answers: list[tuple[str, Answer]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     open: list[socket.socket] = field(default_factory=list)
@@ -37,6 +39,11 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
+                if self.tls is not None:
+                    try:
+                        client = self.tls.wrap_socket(client, server_side=True)
+                    except OSError:
+                        continue
                 self.open.append(client)
                 threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
@@ -91,12 +98,13 @@ def _response(status: int, message: str) -> bytes:
 
 
 @contextlib.contextmanager
-def relay(behind: str, path: Path) -> Iterator[Relay]:
-    """Listen at `path` for calls of the daemon at the Unix socket `behind`."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+def relay(behind: str, path: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Relay]:
+    """Listen for calls of the daemon at the Unix socket `behind`: at the Unix socket `path`, else at a TCP port."""
+    with socket.socket(socket.AF_UNIX if path else socket.AF_INET) as listener:
+        listener.bind(str(path) if path else ("127.0.0.1", 0))
         listener.listen(64)
-        relaying = Relay(behind=behind, path=path)
+        address = f"unix://{path}" if path else f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        relaying = Relay(behind=behind, address=address, tls=tls)
         threading.Thread(target=relaying.serve, args=(listener,), daemon=True).start()
         yield relaying
         relaying.cut()

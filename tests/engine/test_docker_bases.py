@@ -40,7 +40,7 @@ def offline(listening: Relay) -> Relay:
 
 @pytest.fixture
 def engine(listening: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{listening.path}")
+    monkeypatch.setenv("DOCKER_HOST", listening.address)
     engine = DockerEngine(run=RUN, cache_dir=tmp_path / "cache")
     yield engine
     engine.close()

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -146,7 +148,7 @@ def test_the_context_of_the_environment_is_used(nowhere: Path, monkeypatch: pyte
 @pytest.fixture
 def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
     with relay(ADDRESSES["docker"].removeprefix("unix://"), tmp_path / "docker.sock") as relaying:
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{relaying.path}")
+        monkeypatch.setenv("DOCKER_HOST", relaying.address)
         yield relaying
 
 
@@ -164,7 +166,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltLayer]:
     layer = engine.import_base(BASE, engine.pin_base(BASE, print), labels, print)
     engine.close()
     yield layer
-    assert leftovers(RUN) == []
+    assert leftovers("docker", RUN) == []
 
 
 def test_layers_are_one_call_and_a_layer_is_one(engine: DockerEngine, listening: Relay, base: BuiltLayer) -> None:
@@ -347,3 +349,43 @@ def test_a_step_can_share_the_network_of_the_host(box: Bench) -> None:
         listener.listen()
         ask = f"import socket; socket.create_connection(('127.0.0.1', {listener.getsockname()[1]})); print('reached')"
         assert box.run(f'python3 -c "{ask}"', network="host") == "reached\n"
+
+
+def certificates(folder: Path) -> ssl.SSLContext:
+    """Make what DOCKER_CERT_PATH holds: one key pair that vouches for itself, for both sides."""
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, *names], cwd=folder, check=True, capture_output=True, timeout=60)
+    (folder / "ca.pem").write_bytes((folder / "cert.pem").read_bytes())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["tcp", "tls"])
+def test_steps_and_sessions_work_over_a_network(
+    secured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: BuiltLayer
+) -> None:
+    tls = certificates(tmp_path) if secured else None
+    with relay(ADDRESSES["docker"].removeprefix("unix://"), tls=tls) as relaying:
+        monkeypatch.setenv("DOCKER_HOST", relaying.address)
+        if secured:
+            monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+            monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+        engine = DockerEngine(run=RUN, cache_dir=tmp_path)
+        assert not engine.capabilities().host_network
+        assert engine.run(base, Work(commands=("echo hi",)), print) == b"hi\n"
+        container = engine.start(base, SessionSpec(command=("cat",)))
+        data = os.urandom(3_000_000)
+        sender = threading.Thread(target=container.channel.send, args=(data,))
+        sender.start()
+        received = b""
+        while len(received) < len(data):
+            received += container.channel.receive(SECONDS) or b""
+        assert received == data
+        sender.join(SECONDS)
+        container.channel.send(data)
+        assert container.channel.receive(0) != b""
+        container.stop()
+        assert container.wait(SECONDS).code is not None
+        engine.close()

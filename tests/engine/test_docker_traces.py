@@ -14,15 +14,20 @@ import pytest
 
 from pytest_imagebuild.engines.protocol import BasePin, BuiltLayer, ConfigChange, FileEntry, LayerLabels, Work
 
-from .conftest import RUN, Bench, new_key
+from .conftest import RUN, Bench, daemon, new_key
 
 SECRET = "xyzzy-4f1d9c"
 
 
 @pytest.fixture
-def api(box: Bench) -> docker.APIClient:
+def client(box: Bench, request: pytest.FixtureRequest) -> docker.DockerClient:
     """Talk to the daemon behind the engine's back."""
-    return docker.from_env().api
+    return daemon(request.node.callspec.params["real"])
+
+
+@pytest.fixture
+def api(client: docker.DockerClient) -> docker.APIClient:
+    return client.api
 
 
 @pytest.fixture
@@ -104,11 +109,10 @@ def test_a_command_and_an_entrypoint_can_be_taken_away(box: Bench, api: docker.A
 
 @pytest.mark.parametrize("commands", [("id -u",), ()])
 def test_a_container_of_a_step_runs_what_one_of_its_parent_runs(
-    box: Bench, api: docker.APIClient, parent: BuiltLayer, commands: tuple[str, ...]
+    box: Bench, client: docker.DockerClient, parent: BuiltLayer, commands: tuple[str, ...]
 ) -> None:
     layer = box.build(*commands, on=parent)
     assert box.lines == ["0"] * len(commands), "steps run as root"
-    client = docker.from_env()
     assert client.containers.run(layer.reference, remove=True) == b"default\n"
     assert client.containers.run(layer.reference, ["id -un; pwd"], remove=True) == b"nobody\n/srv/work\n"
 
@@ -183,9 +187,9 @@ def test_an_image_that_a_user_built_on_a_layer_is_no_layer(box: Bench, api: dock
     api.remove_image(name)
 
 
-def test_a_container_that_a_user_started_of_a_layer_is_not_swept(box: Bench, api: docker.APIClient) -> None:
+def test_a_container_that_a_user_started_of_a_layer_is_not_swept(box: Bench, client: docker.DockerClient) -> None:
     layer = box.build("true")
-    container = docker.from_env().containers.run(layer.reference, ["sleep", "100"], detach=True)
+    container = client.containers.run(layer.reference, ["sleep", "100"], detach=True)
     assert box.engine.sweep() == 0
     container.reload()
     assert container.status == "running"

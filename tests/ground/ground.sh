@@ -139,7 +139,7 @@ start_engine() {
     ip link add "$bridge" type bridge
     ip address add "$net.254.1/24" dev "$bridge"
     ip link set "$bridge" up
-    if [ $rules = ours ]; then
+    if [ "$rules" = ours ]; then
         options=(--iptables=false --ip6tables=false)
         sysctl -qw net.ipv4.ip_forward=1
         iptables -w -I FORWARD -s "$net.0.0/16" -j ACCEPT
@@ -159,29 +159,36 @@ start_engine() {
     wait_for "$name-docker" 60 engine_answers "$name"
 }
 
-# stop_engine NAME: the daemons, then what they may leave: shims and containers, mounts, bridges, packet rules.
+# stop_engine NAME: the containers, the daemons, then what they may leave: shims, mounts, bridges, packet rules.
 stop_engine() {
-    local name home bridge net root rules path file shim link mount
+    local name home bridge net root rules path link mount
     engine "$1"
+    kill_containers
     stop "$name-docker" 20
     stop "$name-containerd" 10
-    while read -r file; do
-        shim=${file%/cmdline}
-        # A container's first process takes the others with it (pid_namespaces(7)).
-        # shellcheck disable=SC2046 # each word is a process
-        kill -KILL $(cat "$shim"/task/*/children 2> /dev/null) "${shim##*/}" 2> /dev/null || true
-    done < <(grep -lzxF -- "$home/containerd.sock" /proc/[0-9]*/cmdline 2> /dev/null)
+    kill_containers with-shims
     # Innermost first; a space in a path reads \040 (proc(5)).
     while read -r mount; do
         umount -l -- "$(printf %b "$mount")" || true
     done < <(awk -v home="$home/" 'index($5, home) == 1 { print $5 }' /proc/self/mountinfo | tac)
-    for link in $(ip -o -4 address | awk -v net="$net." 'index($4, net) == 1 { print $2 }'); do
+    for link in "$bridge" $(ip -o -4 address | awk -v net="$net." 'index($4, net) == 1 { print $2 }'); do
         remove_rules "$link"
-        ip link delete "$link"
+        ip link delete "$link" 2> /dev/null || true
     done
     remove_rules "$net.0.0/16"
     rm -rf "$home/exec" "$home/containerd-state" "$home/docker.pid" "$home/docker.sock" "$home"/containerd.sock*
 }
+
+# kill_containers [with-shims]: those of the engine in $home. A container's first process takes the others with it
+# (pid_namespaces(7)).
+kill_containers() {
+    local file shim
+    while read -r file; do
+        shim=${file%/cmdline}
+        # shellcheck disable=SC2046 # each word is a process
+        kill -KILL $(cat "$shim"/task/*/children) ${1:+"${shim##*/}"} || true
+    done < <(grep -lzxF -- "$home/containerd.sock" /proc/[0-9]*/cmdline)
+} 2> /dev/null
 
 # remove_rules WORD: the packet rules that name this interface or net.
 remove_rules() {

@@ -189,9 +189,10 @@ def test_a_debian_package_name_cannot_be_more_than_an_argument(tmp_path: Path) -
     assert not Path("/tmp/owned").exists()
 
 
-def test_a_pin_of_a_tampered_lockfile_cannot_be_more_than_an_argument(tmp_path: Path) -> None:
+@pytest.mark.parametrize("evil", ["$(touch {0})", "`touch {0}`", "x; touch {0}; y", "x' ; touch {0} ; 'y"])
+def test_a_pin_of_a_tampered_lockfile_cannot_be_more_than_an_argument(tmp_path: Path, evil: str) -> None:
     touched = tmp_path / "owned"
-    evil = f"$(touch {touched});touch {touched};`touch {touched}`"
+    evil = evil.format(touched)
     pins = (Pin(name=evil, version=evil, architecture="all", hashes=(f"sha256:{evil}",)),)
     shell(tool(BASE.apt_install("git")).script(pins), tmp_path, apt_get="", apt_cache=f"echo 'SHA256: {A}'")
     assert not touched.exists()

@@ -17,12 +17,13 @@ import docker.errors
 import docker.utils
 import requests
 import urllib3
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.context import ContextAPI
 
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Connection", "connect", "engine_errors", "explain"]
 
@@ -53,14 +54,27 @@ def connect() -> Connection:
     address = str(settings["base_url"])
     _knock(address)
     try:
-        client = docker.DockerClient(
-            version="auto", timeout=_FIRST_ANSWER_SECONDS, max_pool_size=_POOL_SIZE, **settings
-        )
+        client = _client(settings)
     except (docker.errors.DockerException, *LOST) as error:
         message = f"Docker at {address} did not answer as Docker does: {explain(error)}. Look at `docker version`."
         raise EngineUnavailableError(message) from error
     client.api.timeout = _CALL_SECONDS
     return Connection(client=client, address=address, local=address.startswith("unix://"))
+
+
+def _client(settings: Mapping[str, Any]) -> docker.DockerClient:
+    more = {"timeout": _FIRST_ANSWER_SECONDS, "max_pool_size": _POOL_SIZE, **settings}
+    if not settings.get("tls"):
+        return docker.DockerClient(version="auto", **more)
+    # requests prefers REQUESTS_CA_BUNDLE to the certificates that the connection is configured with, unless it trusts
+    # no environment; docker-py asks for the version before it can be told so.
+    asking = docker.DockerClient(version=DEFAULT_DOCKER_API_VERSION, **more)
+    asking.api.trust_env = False
+    version = asking.api.version(api_version=False)["ApiVersion"]
+    asking.close()
+    client = docker.DockerClient(version=version, **more)
+    client.api.trust_env = False
+    return client
 
 
 def _settings() -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""What the options of pytest do to a run is the same on the host and inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from parity import Twins
+
+OUTCOMES = "tests/test_outcomes.py"
+QUICK = "not slow"
+
+RUNS: dict[str, list[list[str]]] = {
+    "short tracebacks": [["--tb=short", OUTCOMES, "-m", QUICK]],
+    "long tracebacks with locals": [["--tb=long", "--showlocals", OUTCOMES, "-k", "fails or raises or error"]],
+    "tracebacks of one line": [["--tb=line", OUTCOMES, "tests/test_asserts.py", "-m", QUICK]],
+    "tracebacks of Python": [["--tb=native", OUTCOMES, "-k", "fails or raises or error"]],
+    "no tracebacks": [["--tb=no", "-q", OUTCOMES, "-m", QUICK]],
+    "very verbose": [["-vv", "tests/test_asserts.py", "tests/test_params.py"]],
+    "quiet twice": [["-qq", "tests/test_params.py"]],
+    "no header, no summary": [["--no-header", "--no-summary", "tests/test_params.py"]],
+    "stops at the first failure": [["-x", "-v", "tests"]],
+    "stops at the second failure of both kinds": [
+        ["--maxfail=2", "-v", "tests/test_mixed.py", "tests/test_outcomes.py"]
+    ],
+    "chosen by keyword": [["-v", "-k", "fixture and not teardown"]],
+    "chosen by mark": [["-v", "-m", "tasty or slow", "--durations=2", "--durations-min=0.2"]],
+    "chosen by node id": [["-v", "tests/test_params.py::test_ids[日本]", "tests/deep/test_scopes.py::TestFirst"]],
+    "deselected": [["-v", "tests/test_params.py", "--deselect", "tests/test_params.py::test_ids"]],
+    "last failed": [["-q", OUTCOMES, "-m", QUICK], ["-v", "--lf", "--tb=no"], ["--lf", "-x", "--tb=no"]],
+    "failed first": [["-q", "tests/deep", "tests/test_params.py"], ["-v", "--ff", "--tb=no"]],
+    "step by step": [["--sw", "--tb=no", "tests/test_params.py"], ["--sw", "-v", "--tb=no", "tests/test_params.py"]],
+    "not captured": [["-s", "-v", "tests/test_capture.py", "tests/test_unittest_subtests.py"]],
+    "captured and shown": [["--capture=tee-sys", "-v", "tests/test_capture.py", "-k", "shown or capsys"]],
+    "captured without files": [["--capture=sys", "-rA", "tests/test_capture.py"]],
+    "captured output not shown": [["--show-capture=log", "tests/test_capture.py"]],
+    "log level": [["-o", "log_level=DEBUG", "-o", "log_format=%(levelname)s %(message)s", "tests/test_capture.py"]],
+    "warnings are errors": [["-W", "error::UserWarning", "-v", "tests/test_warnings.py"]],
+    "warnings are not shown": [["--disable-warnings", "tests/test_warnings.py"]],
+    "warnings chosen in the ini file": [["-o", "filterwarnings=error::DeprecationWarning", "tests/test_warnings.py"]],
+    "a plugin of the project": [["-p", "project_plugin", "-v", "tests/test_plugin.py"]],
+    "without that plugin": [["-v", "tests/test_plugin.py"]],
+    "in color": [["--color=yes", "tests/test_asserts.py", "tests/test_places.py"]],
+    "strict xfail from the ini file": [["-o", "xfail_strict=true", "-v", OUTCOMES, "-k", "xpass"]],
+    "xfail switched off": [["--runxfail", OUTCOMES, "-k", "xfail or xpass"]],
+    "set-up shown": [["--setup-show", "tests/deep"]],
+    "set-up only": [["--setup-only", "tests/deep"]],
+    "set-up planned": [["--setup-plan", "tests/deep"]],
+    "collected only": [["--collect-only", "-q"]],
+    "imported with importlib": [["--import-mode=importlib", "-v", "tests/test_places.py", "tests/test_asserts.py"]],
+    "given a base folder": [["--basetemp=made/tmp", "-v", "tests/test_places.py", "-k", "tmp"]],
+    "no cache": [["-p", "no:cacheprovider", "-v", "tests/test_params.py"]],
+    "nothing is selected": [["-k", "no_such_name"]],
+    "a path that is not there": [["tests/no_such_file.py"]],
+}
+EXTRA = {
+    "tests/test_plugin.py": """
+        import pytest
+        from images import IMAGE
+
+
+        @pytest.mark.image(IMAGE)
+        def test_fixture_of_a_plugin(from_plugin):
+            assert from_plugin == "from the project's plugin"
+        """,
+    "made/.keep": "",
+}
+
+
+@pytest.mark.parametrize("runs", RUNS.values(), ids=[name.replace(" ", "-") for name in RUNS])
+def test_an_option_does_the_same_inside_as_on_the_host(tmp_path: Path, cache_dir: Path, runs: list[list[str]]) -> None:
+    twins = Twins(tmp_path, cache_dir)
+    for project in (twins.host, twins.inside):
+        project.write(EXTRA)
+    for arguments in runs:
+        host, inside = twins.run("-p", "no:xdist", "--flavour=strawberry", *arguments)
+        assert inside.ran.err == host.ran.err
+        assert inside.terminal == host.terminal
+        assert inside.of("outcome") == host.of("outcome")
+        assert inside.ran.code == host.ran.code
