@@ -20,7 +20,7 @@ from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.protocol import BuiltLayer
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.chain import Image
-from pytest_imagebuild.options import Options
+from pytest_imagebuild.options import Options, upgrade_names
 from pytest_imagebuild.terminal import BuildDisplay, summary_line
 
 __all__ = ["main"]
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="imagebuild", description="Build and inspect the images of pytest-imagebuild.")
+    parser = argparse.ArgumentParser(
+        prog="imagebuild", description="Build and inspect the images of pytest-imagebuild."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="build images by name")
     build.add_argument("image", nargs="+", metavar="FILE.py:NAME|MODULE:NAME")
@@ -53,7 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         "lock", help="write the lockfile for the images of the tests that pytest collects; drop unused records"
     )
     lock.add_argument("path", nargs="*", help="what pytest collects; with paths, unused records stay")
-    lock.add_argument("--upgrade", nargs="?", const="", metavar="NAME,...", help="resolve again: everything, or NAMEs")
+    lock.add_argument(
+        "--upgrade",
+        nargs="?",
+        const="",
+        metavar="NAME,...",
+        help="resolve again: all, or with --upgrade=NAME,... these",
+    )
     lock.add_argument("--check", action="store_true", help="change nothing; fail where something is missing")
     lock.set_defaults(run=_lock)
     listing = commands.add_parser("ls", help="list built layers")
@@ -99,7 +107,7 @@ def _lock(parsed: argparse.Namespace) -> int:
     if probe.failures:
         listed = "\n".join(probe.failures)
         raise pytest.UsageError(f"the tests cannot be collected, so it is not known which images they use:\n{listed}")
-    upgrade = None if parsed.upgrade is None else frozenset(filter(None, parsed.upgrade.split(",")))
+    upgrade = None if parsed.upgrade is None else upgrade_names(parsed.upgrade)
     options = replace(probe.options, locked=parsed.check, upgrade=upgrade)
     workspace = _open(options, parsed)
     try:
@@ -166,7 +174,9 @@ def _probe(parsed: argparse.Namespace, *, collect: bool = False) -> _Probe:
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
         code = pytest.main(arguments, plugins=[probe])
     if not hasattr(probe, "options"):
-        raise pytest.UsageError(f"pytest cannot be configured here (exit code {int(code)}); run `pytest --co` to see why.")
+        raise pytest.UsageError(
+            f"pytest cannot be configured here (exit code {int(code)}); run `pytest --co` to see why."
+        )
     return probe
 
 

@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,11 +40,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["VERSION", "BaseRecord", "LayerRecord", "Lockfile", "Pin"]
+__all__ = ["VERSION", "BaseRecord", "LayerRecord", "Lockfile", "Pin", "normal_name"]
 
 T = TypeVar("T")
 VERSION = 1
 HEADER = "# Written by pytest-imagebuild. Commit this file; `imagebuild lock` updates it.\n"
+
+
+def normal_name(name: str) -> str:
+    """Return the form of a Python package's name in which two spellings of it are equal (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

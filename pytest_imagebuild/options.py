@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["INI_KEYS", "Options", "add_options", "cache_dir", "truthy"]
+__all__ = ["INI_KEYS", "Options", "add_options", "cache_dir", "truthy", "upgrade_names"]
 
 INI_KEYS: Mapping[str, tuple[str, str]] = {
     "image_engine": ("string", "engine that builds and runs images: auto, docker, memory (default: auto)"),
@@ -56,7 +56,7 @@ class Options:
             force_build=config.getoption("force_build") or truthy(environment.get("MODAL_FORCE_BUILD")),
             ignore_cache=config.getoption("ignore_image_cache") or truthy(environment.get("MODAL_IGNORE_CACHE")),
             locked=config.getoption("image_locked"),
-            upgrade=None if upgrade is None else frozenset(name.strip() for name in upgrade.split(",") if name.strip()),
+            upgrade=None if upgrade is None else upgrade_names(upgrade),
             build_only=config.getoption("image_build_only"),
             on_host=config.getoption("no_image"),
         )
@@ -97,6 +97,11 @@ def cache_dir(environment: Mapping[str, str], ini: str, beside: Path) -> Path:
 def truthy(value: str | None) -> bool:
     """Read a `MODAL_*` switch: anything but "", "0" and "false" (in any case) is on."""
     return value is not None and value.lower() not in {"", "0", "false"}
+
+
+def upgrade_names(text: str) -> frozenset[str]:
+    """Read `NAME,...`."""
+    return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 
 def _refuse_swallowed_path(config: pytest.Config, upgrade: str | None) -> None:

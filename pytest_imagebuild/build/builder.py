@@ -18,6 +18,7 @@ from pytest_imagebuild.build.progress import Progress, Tally
 from pytest_imagebuild.build.reasons import miss_reason
 from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.engines.protocol import BuiltLayer, Engine, LayerLabels
+from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.plan.keys import KeyInputs
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
 
@@ -58,6 +59,7 @@ class ImageBuilder:
         self._guard = threading.Lock()
         self._index: dict[str, BuiltLayer] | None = None
         self._counted: set[str] = set()
+        self._failed: dict[str, ImageBuildError] = {}
 
     def build_all(self, plans: Sequence[Plan]) -> list[Future[BuiltLayer]]:
         """Build plans side by side; return their futures in order, all of them done.
@@ -159,12 +161,16 @@ class ImageBuilder:
             self.progress.missed(place.layer.title, miss_reason(place.layer.title, inputs, layers))
 
     def _make(self, place: _Place) -> BuiltLayer:
-        """Build one layer under the lock of its definition, unless somebody else did meanwhile."""
+        """Build one layer under the lock of its definition, unless somebody else did, or failed to, meanwhile."""
         with self._locked(place):
             begun = time.monotonic()
+            if place.name in self._failed:
+                raise self._failed[place.name]
             try:
                 found, fresh = self._make_locked(place)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, ImageBuildError):
+                    self._failed[place.name] = error
                 self.progress.failed(place.name)
                 raise
         if fresh:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_imagebuild.image.instructions import AptInstall, Install, PipInstall, UvPipInstall
 from pytest_imagebuild.image.wording import without_credentials
-from pytest_imagebuild.lockfile import Pin
+from pytest_imagebuild.lockfile import Pin, normal_name
 
 __all__ = ["CONSTRAINTS", "PINS", "UNHASHED", "UV", "Tool", "tool_of"]
 
@@ -226,7 +226,7 @@ def _pip_pins(printed: str) -> Iterator[Pin]:
     for item in report["install"]:
         metadata, download = item["metadata"], item["download_info"]
         yield Pin(
-            name=_normalized(metadata["name"]),
+            name=normal_name(metadata["name"]),
             version=metadata["version"],
             url=_direct_url(download) if item.get("is_direct") else "",
             hashes=tuple(f"sha256:{value}" for value in _archive_sha256(download.get("archive_info", {}))),
@@ -256,12 +256,8 @@ def _uv_pins(printed: str) -> Iterator[Pin]:
         match = _COMPILED.match(line)
         if match:
             yield Pin(
-                name=_normalized(match["name"]),
+                name=normal_name(match["name"]),
                 version=match["version"] or "",
                 url=without_credentials(match["url"]) if match["url"] else "",
                 hashes=tuple(sorted(re.findall(r"--hash=(\S+)", line))),
             )
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_imagebuild.errors import LockfileError
-from pytest_imagebuild.lockfile import Lockfile
+from pytest_imagebuild.lockfile import Lockfile, normal_name
 
 __all__ = ["LockMode", "LockStore"]
 
@@ -32,7 +32,12 @@ class LockMode:
 
     def upgrades(self, *names: str) -> bool:
         """Tell whether any of `names` is to be resolved again."""
-        return self.upgrade and (not self.names or not self.names.isdisjoint(names))
+        return self.upgrade and (not self.names or self.unknown(names) != self.names)
+
+    def unknown(self, pinned: Iterable[str]) -> frozenset[str]:
+        """Return the names to upgrade that are not among `pinned`, however their author wrote them."""
+        known = {normal_name(name) for name in pinned}
+        return frozenset(name for name in self.names if normal_name(name) not in known)
 
 
 class LockStore:

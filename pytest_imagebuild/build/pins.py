@@ -35,12 +35,14 @@ class Pins:
 
     @classmethod
     def read(cls, store: LockStore, mode: LockMode, platform: str) -> Pins:
-        """Read the lockfile. Raises LockfileError."""
+        """Read the lockfile. Raises LockfileError, also for a name to upgrade that it does not hold."""
+        lockfile = store.read()
+        _refuse_unknown_names(mode, lockfile, store.path.name)
         return cls(
             store=store,
             mode=mode,
             platform=platform,
-            lockfile=store.read(),
+            lockfile=lockfile,
             used_bases=set(),
             used_layers=set(),
             upgraded=set(),
@@ -134,3 +136,13 @@ class Pins:
                 "lockfile."
             )
 
+
+def _refuse_unknown_names(mode: LockMode, lockfile: Lockfile, name: str) -> None:
+    pinned = {pin.name for record in lockfile.layers for pin in record.packages}
+    pinned |= {record.reference for record in lockfile.bases}
+    unknown = sorted(mode.unknown(pinned))
+    if mode.upgrade and unknown:
+        raise LockfileError(
+            f"{name} pins no package or base image named {', '.join(unknown)}, so it cannot be upgraded. Name one "
+            "that it pins, or use --image-lock-upgrade alone for all."
+        )

@@ -120,5 +120,3 @@ def _config(layer: PlannedLayer) -> ConfigChange:
 
 def _text_file(path: str, text: str) -> FileEntry:
     return FileEntry(path=path, mode=0o644, data=text.encode())
-
-

@@ -27,8 +27,8 @@ __all__ = [
     "LayerLabels",
     "Output",
     "Service",
-    "SessionSpec",
     "ServiceSpec",
+    "SessionSpec",
     "Work",
 ]
 

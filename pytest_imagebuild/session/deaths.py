@@ -33,7 +33,7 @@ class WorkerDied(ImageBuildError):
         super().__init__("\n".join([self._sentence(), *filter(None, [detail])]))
 
     def _sentence(self) -> str:
-        if self.out_of_memory:
+        if self.out_of_memory and self.code is None:
             return "The worker in the container was killed because the container ran out of memory."
         if self.signal is not None:
             return f"The worker in the container was killed by {_signal_name(self.signal)}."

@@ -43,7 +43,7 @@ _EXIT_SECONDS = 5.0
 class Setup:
     """What a worker is told at its start.
 
-    `payload` is an uncompressed tar, extracted under `root`; then `directories` are made. `path` goes in
+    `directories` are made, then `payload`, an uncompressed tar, is extracted under `root`. `path` goes in
     front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for `-p`),
     `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
     container knows them. `options` holds only what JSON knows.
@@ -184,8 +184,11 @@ class Session:
                     yield self._mended(report, {item, self._last or item})
                 case Output() | WarningSeen() as message:
                     yield message
-                case Done(item=answered) | Missing(item=answered) as message if answered == item:
+                case Done(item=done) as message if done == item:
                     self._last = item
+                    yield message
+                    return
+                case Missing(item=missing) as message if missing == item:
                     yield message
                     return
                 case Interrupted() as message:
@@ -263,7 +266,10 @@ class Session:
 
     def _send(self, request: Mapping[str, object]) -> None:
         """Send a request. If the worker is gone, what it said last says why, so the next read raises."""
-        self._sender.join()
+        self._sender.join(self._start_timeout)
+        if self._sender.is_alive():
+            self._send_error = "The container does not read what it is sent."
+            return
         try:
             self._container.channel.send(_line(request))
         except EngineError as error:

@@ -135,7 +135,11 @@ def _git_files(root: Path) -> list[PurePath] | None:
 def _git(root: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, check=False, timeout=_GIT_TIMEOUT
+            # A checkout of another user (a mounted one in CI) is no reason to lose what git knows to be ignored.
+            ["git", "-c", "safe.directory=*", "-C", str(root), *arguments],
+            capture_output=True,
+            check=False,
+            timeout=_GIT_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

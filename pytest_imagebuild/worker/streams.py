@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import select
 import time
 from collections.abc import Iterator
 
-__all__ = ["Inbox", "Outbox", "OutputDecoder", "read_available"]
+__all__ = ["Inbox", "Outbox", "read_available"]
 
 _CHUNK = 65536
 _WRITE = 1024 * 1024
@@ -77,17 +76,6 @@ class Outbox:
             return os.write(self.fd, data)
         except BlockingIOError:
             return 0
-
-
-class OutputDecoder:
-    """Text of one output stream; a character may come in two parts."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def decode(self, data: bytes) -> str:
-        """Return the text that `data` completes."""
-        return self._decoder.decode(data)
 
 
 class Inbox:

@@ -8,6 +8,7 @@ and leave through one stream. When its input ends, the controller is gone, and e
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import faulthandler
 import io
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode
-from pytest_imagebuild.worker.streams import Inbox, Outbox, OutputDecoder, read_available
+from pytest_imagebuild.worker.streams import Inbox, Outbox, read_available
 
 __all__ = ["DUMP_SIGNAL", "main"]
 
@@ -31,6 +32,7 @@ _HIGH_WATER = 4 * 1024 * 1024
 _PIPE_CAPACITY = 1024 * 1024
 _WIRE_CHUNK = 65536
 _LAST_WORDS_SECONDS = 10.0
+_decoder = codecs.getincrementaldecoder("utf-8")
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
@@ -88,7 +90,7 @@ class _Supervisor:
         self._to_controller = Outbox(1, self._poll)
         self._wire = wire
         self._tail = bytearray()
-        self._outputs = {out: ("stdout", OutputDecoder()), err: ("stderr", OutputDecoder())}
+        self._outputs = {out: ("stdout", _decoder("replace")), err: ("stderr", _decoder("replace"))}
         self._input_paused = False
         self._output_paused = False
         self._wakeup = self._watch_signals()

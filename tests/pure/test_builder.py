@@ -359,7 +359,7 @@ SIX_AND_ATTRS = BASE.pip_install("six", "attrs")
         pytest.param(None, {"attrs": "1.0", "six": "1.0"}, [], id="no upgrade"),
         pytest.param([], {"attrs": "2.0", "six": "2.0"}, [""], id="everything"),
         pytest.param(["six"], {"attrs": "1.0", "six": "2.0"}, ["attrs==1.0\n"], id="by name"),
-        pytest.param(["numpy"], {"attrs": "1.0", "six": "1.0"}, [], id="by a name that is not in it"),
+        pytest.param(["SIX"], {"attrs": "1.0", "six": "2.0"}, ["attrs==1.0\n"], id="by another spelling of its name"),
     ],
 )
 def test_an_upgrade_resolves_what_it_names_and_keeps_the_rest(
@@ -373,6 +373,27 @@ def test_an_upgrade_resolves_what_it_names_and_keeps_the_rest(
     builder.build(plan(SIX_AND_ATTRS))
     assert [given for _, given in world.shell.resolutions] == constraints
     assert {pin.name: pin.version for pin in world.lockfile().layers[0].packages} == versions
+
+
+def test_an_upgrade_of_what_the_lockfile_does_not_pin_is_refused_and_changes_nothing(world: World) -> None:
+    world.builder("before").build(plan(SIX_AND_ATTRS))
+    before = world.lockfile()
+    with pytest.raises(LockfileError) as caught:
+        world.builder("told", upgrade=["numpy", "six"])
+    assert str(caught.value) == (
+        "imagebuild.lock pins no package or base image named numpy, so it cannot be upgraded. Name one that it pins, or "
+        "use --image-lock-upgrade alone for all."
+    )
+    assert world.lockfile() == before
+
+
+def test_a_layer_that_two_images_share_and_that_fails_is_tried_once(world: World) -> None:
+    world.shell.failing["false"] = CommandResult(exit_code=1)
+    shared = BASE.run_commands("false")
+    builder = world.builder("run")
+    futures = builder.build_all([plan(shared.env({"A": "1"})), plan(shared.env({"A": "2"}))])
+    assert [type(future.exception()) for future in futures] == [StepError, StepError]
+    assert [call.name for call in world.engine.calls].count("build") == 1
 
 
 def test_an_upgrade_by_the_reference_of_a_base_asks_for_the_base_alone(world: World) -> None:

@@ -90,6 +90,8 @@ class ProcessContainer:
 
     def stop(self) -> None:
         self.channel.close()
+        with suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
         try:
             self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:

@@ -389,3 +389,12 @@ def test_the_module_is_started_by_its_path_too(tmp_path):
     assert process.stderr == b""
     assert process.returncode == 128 + signal.SIGKILL
     assert not list(tmp_path.iterdir())
+
+
+def test_a_container_that_never_reads_is_given_up(worker):
+    live = worker({"test_it.py": "", "big": "x" * 4_000_000})
+    live.container.process.send_signal(signal.SIGSTOP)
+    live.start(start_timeout=0.3)
+
+    with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 0.3 s"):
+        next(live.session.run("test_it.py::test_it", None, 0, None))

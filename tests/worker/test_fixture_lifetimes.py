@@ -115,6 +115,16 @@ def test_a_failure_of_a_late_teardown_is_reported_for_the_item_that_ran_last(wor
     assert [other.data["outcome"] for other in others] == ["passed", "passed", "passed"]
 
 
+def test_an_item_that_is_missing_does_not_hide_a_late_failure(worker):
+    live = worker(LATE).start()
+
+    live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
+    assert live.run("test_it.py::no_such_test").missing
+    run = live.run("test_it.py::test_c", None)
+
+    assert [message.item for message in run.messages if isinstance(message, Report)][0] == "test_it.py::TestOne::test_a"
+
+
 def test_a_failure_of_the_last_teardown_comes_with_finish(worker):
     live = worker(LATE).start()
 
