@@ -55,14 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         "lock", help="write the lockfile for the images of the tests that pytest collects; drop unused records"
     )
     lock.add_argument("path", nargs="*", help="what pytest collects; with paths, unused records stay")
-    lock.add_argument(
+    how = lock.add_mutually_exclusive_group()
+    how.add_argument(
         "--upgrade",
         nargs="?",
         const="",
         metavar="NAME,...",
         help="resolve again: all, or with --upgrade=NAME,... these",
     )
-    lock.add_argument("--check", action="store_true", help="change nothing; fail where something is missing")
+    how.add_argument("--check", action="store_true", help="change nothing; fail where `imagebuild lock` would")
     lock.set_defaults(run=_lock)
     listing = commands.add_parser("ls", help="list built layers")
     listing.set_defaults(run=_list)
@@ -76,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(parsed: argparse.Namespace) -> int:
     images = [load_image(name) for name in parsed.image]
-    options = replace(_probe(parsed).options, force_build=parsed.force_build, locked=parsed.locked)
+    options = _probe(parsed).options
+    options = replace(options, force_build=options.force_build or parsed.force_build, locked=parsed.locked)
     workspace = _open(options, parsed)
     try:
         outcome = workspace.build(images, for_tests=False)
@@ -104,19 +106,20 @@ def _build(parsed: argparse.Namespace) -> int:
 
 def _lock(parsed: argparse.Namespace) -> int:
     probe = _probe(parsed, collect=True)
-    if probe.failures:
-        listed = "\n".join(probe.failures)
-        raise pytest.UsageError(f"the tests cannot be collected, so it is not known which images they use:\n{listed}")
     upgrade = None if parsed.upgrade is None else upgrade_names(parsed.upgrade)
     options = replace(probe.options, locked=parsed.check, upgrade=upgrade)
     workspace = _open(options, parsed)
+    # Only a run over all tests knows what nothing uses any more.
+    prune = not parsed.path
     try:
-        outcome = workspace.lock(probe.images, prune=not parsed.path and not parsed.check)
+        if parsed.check:
+            return _show_stale(options, workspace.stale(probe.images, prune=prune))
+        outcome = workspace.lock(probe.images, prune=prune)
     finally:
         workspace.close()
     records = len(workspace.builder.pins.lockfile.layers)
     _say(f"{options.lockfile}: {len(outcome)} images, {records} install layers")
-    return _show_failures(outcome.values())
+    return _show_failures(filter(None, outcome.values()))
 
 
 def _list(parsed: argparse.Namespace) -> int:
@@ -148,6 +151,7 @@ class _Probe:
     images: list[Image] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     options: Options = field(init=False)
+    _items: list[pytest.Item] = field(default_factory=list)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> int | None:
@@ -155,9 +159,14 @@ class _Probe:
         self.options = Options.from_config(config)
         return None if self.collect else 0
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Note the tests before some are deselected, as by `-m "not slow"` in the ini file."""
+        self._items = list(items)
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the images."""
-        self.images = images_in(session)
+        self.images = images_in(dict.fromkeys([*self._items, *session.items]), session.config)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note what could not be collected."""
@@ -177,6 +186,14 @@ def _probe(parsed: argparse.Namespace, *, collect: bool = False) -> _Probe:
         raise pytest.UsageError(
             f"pytest cannot be configured here (exit code {int(code)}); run `pytest --co` to see why."
         )
+    if probe.failures:
+        listed = "\n".join(probe.failures)
+        raise pytest.UsageError(f"the tests cannot be collected, so it is not known which images they use:\n{listed}")
+    if collect and code != pytest.ExitCode.OK:
+        raise pytest.UsageError(
+            f"pytest collects no tests here (exit code {int(code)}), so it is not known which images they use; run "
+            "`pytest --co` to see why."
+        )
     return probe
 
 
@@ -185,6 +202,16 @@ def _open(options: Options, parsed: argparse.Namespace) -> Workspace:
     engine = choose_engine(options.engine, run=run, cache_dir=options.cache_dir)
     display = BuildDisplay(stream=sys.stdout, verbose=parsed.verbose)
     return Workspace.open(engine, options, run, display)
+
+
+def _show_stale(options: Options, stale: Sequence[str]) -> int:
+    for line in stale:
+        sys.stderr.write(f"imagebuild: {options.lockfile.name}: {line}\n")
+    if stale:
+        sys.stderr.write("imagebuild: run `imagebuild lock` and commit the lockfile\n")
+    else:
+        _say(f"{options.lockfile}: up to date")
+    return 1 if stale else 0
 
 
 def _show_failures(outcome: Iterable[BuiltLayer | Exception]) -> int:

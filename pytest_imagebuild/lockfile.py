@@ -43,6 +43,7 @@ else:
 __all__ = ["VERSION", "BaseRecord", "LayerRecord", "Lockfile", "Pin", "normal_name"]
 
 T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VERSION = 1
 HEADER = "# Written by pytest-imagebuild. Commit this file; `imagebuild lock` updates it.\n"
 
@@ -182,29 +183,29 @@ class Lockfile:
         )
         return replace(self, layers=tuple(ordered))
 
-    def keeping(self, bases: set[tuple[str, str]], layers: set[tuple[str, str]]) -> Lockfile:
-        """Return a lockfile with only the records named: (reference, platform) and (id, platform) pairs."""
+    def without(self, other: Lockfile) -> Lockfile:
+        """Return a lockfile that lacks the records of `other`."""
+        bases = {(item.reference, item.platform) for item in other.bases}
+        layers = {(item.id, item.platform) for item in other.layers}
         return Lockfile(
-            bases=tuple(item for item in self.bases if (item.reference, item.platform) in bases),
-            layers=tuple(item for item in self.layers if (item.id, item.platform) in layers),
+            bases=tuple(item for item in self.bases if (item.reference, item.platform) not in bases),
+            layers=tuple(item for item in self.layers if (item.id, item.platform) not in layers),
         )
 
-    def preferences(self, wanted: LayerRecord) -> tuple[Pin, ...]:
+    def preferences(self, wanted: LayerRecord, *, in_use: frozenset[str] = frozenset()) -> tuple[Pin, ...]:
         """Return the pins that a new resolution of `wanted` should keep where it can.
 
-        They come from the record that `wanted` most likely replaces: of the same tool, base and platform, with a
-        request that contains `wanted`'s or is contained in it.
+        They come from the record that `wanted` most likely replaces: its own; else, of those of the same tool, base
+        and platform that are not `in_use`, the one that has most in common with what is asked for.
         """
-        asked = set(wanted.request)
         related = [
-            item
+            (item.id == wanted.id, *_in_common(wanted, item), item.id, item.packages)
             for item in self.layers
             if (item.tool, item.base, item.platform) == (wanted.tool, wanted.base, wanted.platform)
-            and asked
-            and (asked <= set(item.request) or (item.request and set(item.request) <= asked))
+            and (item.id == wanted.id or item.id not in in_use)
+            and any(_in_common(wanted, item))
         ]
-        best = max(related, key=lambda item: len(asked & set(item.request)), default=None)
-        return best.packages if best else ()
+        return max(related)[-1] if related else ()
 
     def dumps(self) -> str:
         """Return the text of the file."""
@@ -237,6 +238,12 @@ class Lockfile:
             )
         except _Fault as fault:
             raise _corrupt(name, str(fault)) from None
+
+
+def _in_common(wanted: LayerRecord, record: LayerRecord) -> tuple[int, int]:
+    """Count the requests that `record` has too, and the packages asked for that it pins."""
+    names = {normal_name(match[0]) for text in wanted.request if (match := _NAME.match(text))}
+    return len({*wanted.request} & {*record.request}), len(names & {pin.name for pin in record.packages})
 
 
 class _Fault(Exception):

@@ -79,6 +79,10 @@ class BuildDisplay:
         """The layer is there."""
         self._settled(layer, f"built in {seconds:.1f}s")
 
+    def pinned(self, layer: str, seconds: float) -> None:
+        """The lockfile says what the layer installs."""
+        self._settled(layer, f"locked in {seconds:.1f}s")
+
     def failed(self, layer: str) -> None:
         """The layer could not be made."""
         self._settled(layer, "FAILED")

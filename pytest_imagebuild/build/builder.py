@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from filelock import FileLock
 
@@ -23,6 +25,8 @@ from pytest_imagebuild.plan.keys import KeyInputs
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
 
 __all__ = ["ImageBuilder"]
+
+T = TypeVar("T")
 
 PARALLEL = 4
 """Images built side by side."""
@@ -66,10 +70,35 @@ class ImageBuilder:
 
         Plans that need nothing are answered from one look-up, without a thread.
         """
-        warm = [self.warm(plan) for plan in plans]
+        for plan in plans:
+            self.pins.use(plan.layers)
+        return self._side_by_side(self.build, plans, [self.warm(plan) for plan in plans])
+
+    def lock_all(self, plans: Sequence[Plan]) -> list[Future[None]]:
+        """Record what the lockfile lacks of plans, side by side; return their futures in order, all of them done."""
+        for plan in plans:
+            self.pins.use(plan.layers)
+        return self._side_by_side(self.lock, plans, [None] * len(plans))
+
+    def lock(self, plan: Plan) -> None:
+        """Record what the lockfile lacks of a plan, building only what resolving needs.
+
+        Raises StepError, BaseImageError, LockfileError, EngineError.
+        """
+        lacking = [place for place, layer in enumerate(plan.layers) if self.pins.lacks(layer)]
+        if lacking:
+            top = lacking[-1]
+            parent = self.build(replace(plan, layers=plan.layers[:top])) if top else None
+            self._resolve(_Place(plan, plan.layers[top], parent))
+
+    def _side_by_side(
+        self, work: Callable[[Plan], T], plans: Sequence[Plan], answers: Sequence[T | None]
+    ) -> list[Future[T]]:
+        """Do the work of the plans that have no answer yet."""
         pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="imagebuild")
         futures = [
-            _done(built) if built else pool.submit(self.build, plan) for plan, built in zip(plans, warm, strict=True)
+            pool.submit(work, plan) if answer is None else _done(answer)
+            for plan, answer in zip(plans, answers, strict=True)
         ]
         try:
             wait(futures)
@@ -92,6 +121,7 @@ class ImageBuilder:
 
         Raises StepError, BaseImageError, LockfileError, EngineError.
         """
+        self.pins.use(plan.layers)
         reusable = self._reusable(plan)
         for built in reusable:
             self._count_reused(built)
@@ -181,17 +211,8 @@ class ImageBuilder:
         return found
 
     def _make_locked(self, place: _Place) -> tuple[BuiltLayer, bool]:
-        maker = LayerMaker(
-            engine=self.engine,
-            pins=self.pins,
-            settings=self.settings,
-            platform=self._capabilities.platform,
-            builder=place.plan.builder,
-        )
-
-        def output(line: str) -> None:
-            self.progress.said(place.name, line)
-
+        maker = self._maker(place)
+        output = partial(self.progress.said, place.name)
         self.progress.begun(place.name, place.plan.image.label, place.layer.title)
         pins = maker.resolve(place.layer, place.parent, output)
         inputs = self._inputs(place, pins)
@@ -199,6 +220,27 @@ class ImageBuilder:
         if found and not self._must_rebuild(place.layer, found):
             return found, False
         return maker.make(place.layer, place.parent, pins, self._labels(place, inputs, found), output), True
+
+    def _resolve(self, place: _Place) -> None:
+        """Record what a layer leaves open, without building it."""
+        with self._locked(place):
+            begun = time.monotonic()
+            self.progress.begun(place.name, place.plan.image.label, place.layer.title)
+            try:
+                self._maker(place).resolve(place.layer, place.parent, partial(self.progress.said, place.name))
+            except BaseException:
+                self.progress.failed(place.name)
+                raise
+        self.progress.pinned(place.name, time.monotonic() - begun)
+
+    def _maker(self, place: _Place) -> LayerMaker:
+        return LayerMaker(
+            engine=self.engine,
+            pins=self.pins,
+            settings=self.settings,
+            platform=self._capabilities.platform,
+            builder=place.plan.builder,
+        )
 
     def _labels(self, place: _Place, inputs: KeyInputs, replaced: BuiltLayer | None) -> LayerLabels:
         """Return the labels of a layer to be; one that replaces another gets a new generation."""
@@ -239,7 +281,7 @@ class ImageBuilder:
             self.tally.reused += 1
 
 
-def _done(layer: BuiltLayer) -> Future[BuiltLayer]:
-    future: Future[BuiltLayer] = Future()
-    future.set_result(layer)
+def _done(answer: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(answer)
     return future

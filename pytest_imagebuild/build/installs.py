@@ -17,7 +17,7 @@ from pytest_imagebuild.image.instructions import AptInstall, Install, PipInstall
 from pytest_imagebuild.image.wording import without_credentials
 from pytest_imagebuild.lockfile import Pin, normal_name
 
-__all__ = ["CONSTRAINTS", "PINS", "UNHASHED", "UV", "Tool", "tool_of"]
+__all__ = ["CONSTRAINTS", "PINS", "UNHASHED", "UV", "Tool", "advice", "tool_of"]
 
 PINS = "/dev/shm/imagebuild-pins.txt"  # noqa: S108 - a path inside a container
 UNHASHED = "/dev/shm/imagebuild-unhashed.txt"  # noqa: S108 - a path inside a container
@@ -32,6 +32,12 @@ ADVICE = {
     "expected, update the lock: --image-lock-upgrade.",
 }
 """What to do about the exit codes that our own scripts use."""
+
+_SAID = {
+    CHANGED: ("DO NOT MATCH THE HASHES", "Hash mismatch for"),
+    GONE: ("No matching distribution found for", "there is no version of"),
+}
+"""What pip and uv say when a pin cannot be installed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +69,7 @@ class Tool:
         """Return the script that prints what would be installed."""
         match self.install:
             case AptInstall():
-                return _APT_RESOLVE.format(packages=shlex.join(self.install.packages))
+                return _APT_RESOLVE.format(update=_APT_UPDATE, packages=shlex.join(self.install.packages))
             case PipInstall():
                 extra = f"-c {CONSTRAINTS}" if constrained else ""
                 return f"{_pip(self.install)} --quiet --dry-run --report - {extra} {shlex.join(self.install.packages)}"
@@ -96,6 +102,12 @@ def tool_of(install: Install) -> Tool:
     return Tool(install=install)
 
 
+def advice(exit_code: int, output: str) -> str:
+    """Return what to do about an installation of pins that failed; empty where there is nothing special to do."""
+    said = (code for code, texts in _SAID.items() if any(text in output for text in texts))
+    return ADVICE.get(exit_code) or ADVICE.get(next(said, 0), "")
+
+
 def requirement_files(pins: Iterable[Pin]) -> dict[str, str]:
     """Return the texts of `PINS` and `UNHASHED`: requirement lines with their hashes, and those that have none."""
     texts = {PINS: "", UNHASHED: ""}
@@ -113,15 +125,18 @@ def constraints_text(pins: Iterable[Pin]) -> str:
 
 # apt ---------------------------------------------------------------------------------------------------------------
 
+# By default a half-read index is a success, and a resolution from it depends on the weather.
+_APT_UPDATE = "apt-get update -o APT::Update::Error-Mode=any -o Acquire::Retries=3"
+
 _APT_RESOLVE = """\
-apt-get update >&2 || exit
+{update} >&2 || exit
 plan=$(apt-get install -s {packages}) || exit
 set -- $(printf '%s\\n' "$plan" | sed -n 's/^Inst \\([^ ]*\\) \\(\\[[^]]*\\] \\)\\{{0,1\\}}(\\([^ ]*\\) .*/\\1=\\3/p')
 [ $# -eq 0 ] || apt-cache show --no-all-versions "$@"
 """
 
 _APT_INSTALL = """\
-apt-get update || exit
+{update} || exit
 index=$(apt-cache show --no-all-versions {exact}) || exit {gone}
 for hash in {hashes}; do
   case "$index" in
@@ -136,11 +151,12 @@ apt-get install -y --no-install-recommends --allow-downgrades {exact} || exit
 
 def _apt_script(install: AptInstall, pins: Sequence[Pin]) -> str:
     if not pins:
-        return "apt-get update"
+        return _APT_UPDATE
     exact = [f"{_apt_name(pin)}={pin.version}" for pin in pins]
     asked = {re.split(r"[:=/]", package, maxsplit=1)[0] for package in install.packages}
     automatic = [_apt_name(pin) for pin in pins if pin.name not in asked]
     return _APT_INSTALL.format(
+        update=_APT_UPDATE,
         exact=shlex.join(exact),
         hashes=shlex.join(item.removeprefix("sha256:") for pin in pins for item in pin.hashes),
         gone=GONE,

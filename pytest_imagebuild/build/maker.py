@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_imagebuild.build.installs import ADVICE, UV, tool_of
+from pytest_imagebuild.build.installs import UV, advice, tool_of
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.build.uv import uv_binary
@@ -67,7 +67,8 @@ class LayerMaker:
         try:
             return self.engine.build(parent, work, labels, output)
         except CommandFailed as failure:
-            raise self._step_error(layer, failure) from None
+            helps = advice(failure.exit_code, failure.output) if packages else ""
+            raise self._step_error(layer, failure, helps) from None
 
     def _ask(
         self, layer: PlannedLayer, install: Install, kept: Sequence[Pin], parent: BuiltLayer, output: Output
@@ -97,7 +98,7 @@ class LayerMaker:
             ),
         )
 
-    def _step_error(self, layer: PlannedLayer, failure: CommandFailed) -> StepError:
+    def _step_error(self, layer: PlannedLayer, failure: CommandFailed, helps: str = "") -> StepError:
         tail = failure.output.splitlines()[-OUTPUT_LINES:]
         return StepError(
             step=layer.title,
@@ -105,5 +106,5 @@ class LayerMaker:
             exit_code=failure.exit_code,
             output="\n".join(tail),
             where=layer.where,
-            advice=ADVICE.get(failure.exit_code, "") if layer.install else "",
+            advice=helps,
         )

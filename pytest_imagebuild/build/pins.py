@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from pytest_imagebuild.build.installs import tool_of
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.engines.protocol import BasePin
 from pytest_imagebuild.errors import LockfileError
 from pytest_imagebuild.image.instructions import Install
-from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin
+from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin, normal_name
 from pytest_imagebuild.plan.plan import PlannedLayer
 
 __all__ = ["Pins"]
@@ -22,15 +24,19 @@ Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
 
 @dataclass(kw_only=True, slots=True)
 class Pins:
-    """The pins of one run, on one platform. `lockfile` is what the file held when it was last read or written."""
+    """The pins of one run, on one platform.
+
+    `before` is what the file held when the run began, `lockfile` when it was last read or written.
+    """
 
     store: LockStore
     mode: LockMode
     platform: str
+    before: Lockfile
     lockfile: Lockfile
-    used_bases: set[tuple[str, str]]
-    used_layers: set[tuple[str, str]]
-    upgraded: set[str]
+    used_bases: set[tuple[str, str]] = field(default_factory=set)
+    used_layers: set[tuple[str, str]] = field(default_factory=set)
+    upgraded: set[str] = field(default_factory=set)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -42,15 +48,26 @@ class Pins:
             store=store,
             mode=mode,
             platform=platform,
+            before=lockfile,
             lockfile=lockfile,
-            used_bases=set(),
-            used_layers=set(),
-            upgraded=set(),
         )
+
+    def use(self, layers: Iterable[PlannedLayer]) -> None:
+        """Note that this run uses the records of these layers, before the first of them is resolved."""
+        for layer in layers:
+            if layer.base is not None:
+                self.used_bases.add((layer.root, self.platform))
+            elif layer.install is not None:
+                self.used_layers.add((layer.definition, self.platform))
+
+    def lacks(self, layer: PlannedLayer) -> bool:
+        """Tell whether a layer leaves something open that must be resolved first."""
+        if layer.base is not None:
+            return self.known_base(layer) is None
+        return layer.install is not None and self.known_packages(layer) is None
 
     def known_base(self, layer: PlannedLayer) -> BasePin | None:
         """Return the recorded pin of a base layer; None if it must be resolved first."""
-        self.used_bases.add((layer.root, self.platform))
         record = self.lockfile.base(layer.root, self.platform)
         if record is None or (layer.root not in self.upgraded and self.mode.upgrades(layer.root)):
             return None
@@ -58,7 +75,6 @@ class Pins:
 
     def known_packages(self, layer: PlannedLayer) -> tuple[Pin, ...] | None:
         """Return the recorded pins of an install layer; None if they must be resolved first."""
-        self.used_layers.add((layer.definition, self.platform))
         record = self.lockfile.layer(layer.definition, self.platform)
         if record is None:
             return None
@@ -101,17 +117,26 @@ class Pins:
         self.upgraded.add(layer.definition)
         return pins
 
+    def unused(self) -> Lockfile:
+        """Return the records of this platform that this run does not use."""
+        return Lockfile(
+            bases=tuple(
+                item
+                for item in self.lockfile.bases
+                if item.platform == self.platform and (item.reference, item.platform) not in self.used_bases
+            ),
+            layers=tuple(
+                item
+                for item in self.lockfile.layers
+                if item.platform == self.platform and (item.id, item.platform) not in self.used_layers
+            ),
+        )
+
     def prune(self) -> None:
-        """Drop the records that this run did not use."""
-        bases, layers = self.used_bases, self.used_layers
-        here = self.platform
-
-        def kept(lockfile: Lockfile) -> Lockfile:
-            elsewhere_bases = {(item.reference, item.platform) for item in lockfile.bases if item.platform != here}
-            elsewhere_layers = {(item.id, item.platform) for item in lockfile.layers if item.platform != here}
-            return lockfile.keeping(bases | elsewhere_bases, layers | elsewhere_layers)
-
-        self._change(kept)
+        """Drop the records of this platform that this run does not use."""
+        self._reread()
+        unused = self.unused()
+        self._change(lambda lockfile: lockfile.without(unused))
 
     def _reread(self) -> None:
         with self._guard:  # or an older reading of another thread could replace a newer one
@@ -122,10 +147,11 @@ class Pins:
             self.lockfile = self.store.change(update)
 
     def _preferences(self, record: LayerRecord) -> tuple[Pin, ...]:
+        """Return the pins to keep. They never come from what this run resolves, so its order does not matter."""
         if record.tool == "apt" or (self.mode.upgrade and not self.mode.names):
             return ()
-        kept = self.lockfile.preferences(record)
-        return tuple(pin for pin in kept if not self.mode.upgrades(pin.name))
+        kept = self.before.preferences(record, in_use=frozenset(identity for identity, _ in self.used_layers))
+        return tuple(pin for pin in kept if not self.mode.upgrades(pin.name) and _fits(pin, record.request))
 
     def _refuse_when_locked(self, layer: PlannedLayer) -> None:
         if self.mode.locked:
@@ -135,6 +161,19 @@ class Pins:
                 "forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and commit the "
                 "lockfile."
             )
+
+
+def _fits(pin: Pin, request: Iterable[str]) -> bool:
+    """Tell whether what is asked for directly leaves room for `pin`."""
+    for text in request:
+        try:
+            asked = Requirement(text)
+        except InvalidRequirement:
+            continue
+        named = normal_name(asked.name) == pin.name
+        if named and (asked.url or not asked.specifier.contains(pin.version, prereleases=True)):
+            return False
+    return True
 
 
 def _refuse_unknown_names(mode: LockMode, lockfile: Lockfile, name: str) -> None:

@@ -21,6 +21,9 @@ class Progress(Protocol):
     def built(self, layer: str, seconds: float) -> None:
         """The layer is there."""
 
+    def pinned(self, layer: str, seconds: float) -> None:
+        """The lockfile says what the layer installs; it was not built."""
+
     def failed(self, layer: str) -> None:
         """The layer could not be made."""
 
@@ -48,6 +51,9 @@ class NullProgress:
         """Ignore it."""
 
     def built(self, layer: str, seconds: float) -> None:
+        """Ignore it."""
+
+    def pinned(self, layer: str, seconds: float) -> None:
         """Ignore it."""
 
     def failed(self, layer: str) -> None:

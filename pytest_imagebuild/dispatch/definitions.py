@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -33,16 +34,17 @@ def load_image(name: str) -> Image:
     return image
 
 
-def images_in(session: pytest.Session) -> list[Image]:
-    """Return every image that a collected session can use.
+def images_in(items: Iterable[pytest.Item], config: pytest.Config) -> list[Image]:
+    """Return every image that collected tests can use.
 
     That is the images of markers, and those that stand at the top level of a test module or a conftest file.
     """
-    found = [image for item in session.items for image in images_of(item) if isinstance(image, Image)]
-    modules = dict.fromkeys(item.module for item in session.items if isinstance(item, pytest.Function))
+    items = list(items)
+    found = [image for item in items for image in images_of(item) if isinstance(image, Image)]
+    modules = dict.fromkeys(item.module for item in items if isinstance(item, pytest.Function))
     conftests = [
         plugin
-        for plugin in session.config.pluginmanager.get_plugins()
+        for plugin in config.pluginmanager.get_plugins()
         if isinstance(plugin, ModuleType) and Path(getattr(plugin, "__file__", None) or "").name == "conftest.py"
     ]
     for module in [*modules, *conftests]:

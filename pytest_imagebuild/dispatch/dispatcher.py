@@ -15,7 +15,7 @@ from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
-from pytest_imagebuild.session.wire import Message
+from pytest_imagebuild.session.wire import Message, Output
 
 __all__ = ["Dispatcher"]
 
@@ -74,7 +74,8 @@ class Dispatcher:
             self._lines.setdefault(request.session, _Line()).items.append(item)
         self._after = {item: after for line in self._lines.values() for item, after in _successors(line.items)}
         self._replay = Replay(config, {plain_nodeid(item): item.nodeid for item in requests})
-        self._pipelines = _runs_everything_in_order(config)
+        # A worker that is ahead prints what belongs to the next item.
+        self._pipelines = _runs_everything_in_order(config) and not self._replay.live
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
         self._started: list[Session] = []
         self._ending: list[Future[list[Message]]] = []
@@ -155,6 +156,8 @@ class Dispatcher:
         try:
             session = self._session(line, turn)
             for message in self._messages(line, session, turn):
+                if session.collected is None and isinstance(message, Output):
+                    continue  # the collection here printed it already
                 for report in self._replay.reports(turn.item, message):
                     if report.nodeid == turn.item.nodeid:
                         phases.append(str(report.when))

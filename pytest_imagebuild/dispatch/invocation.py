@@ -17,6 +17,7 @@ from pytest_imagebuild.session.tree import ProjectTree
 __all__ = ["environment", "import_path", "ini_names", "worker_options"]
 
 _OFF: Mapping[str, Any] = {
+    "basetemp": None,  # a folder of the host, under xdist one that no container has
     "usepdb": False,
     "usepdb_cls": None,
     "trace": False,

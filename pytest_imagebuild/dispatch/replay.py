@@ -38,9 +38,10 @@ class Replay:
     def __init__(self, config: pytest.Config, names: Mapping[str, str]) -> None:
         self._config = config
         self._names = names
-        self._live = config.getoption("capture") in {"no", "tee-sys"} or any(
+        self.live = config.getoption("capture") != "fd" or any(
             config.getoption(name, False) for name in _SHOWS_FIXTURES
         )
+        """Whether output goes to the terminal as it comes, between the words of the reports."""
 
     def reports(self, item: pytest.Item, message: Message) -> Iterator[pytest.TestReport]:
         """Yield the reports that a message about `item` brings. Raises what ended the whole run."""
@@ -62,11 +63,9 @@ class Replay:
                 self._aside(message)
 
     def late(self, message: Message) -> None:
-        """Replay what came after the last item: fixtures that failed at their end, output, warnings."""
+        """Replay what came after the last item: fixtures that failed at their end."""
         if isinstance(message, Report):
             self._config.hook.pytest_runtest_logreport(report=self._native(message.data))
-        else:
-            self._aside(message)
 
     def _aside(self, message: Message) -> None:
         match message:
@@ -79,7 +78,7 @@ class Replay:
                         "location": message.location,
                     }
                 )
-            case Output(stream=stream, data=text) if self._live:
+            case Output(stream=stream, data=text) if self.live:
                 target = sys.stderr if stream == "stderr" else sys.stdout
                 target.write(text)
                 target.flush()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_imagebuild.build.builder import ImageBuilder
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
@@ -18,9 +19,10 @@ from pytest_imagebuild.engines.protocol import BuiltLayer, Engine
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.lockfile import Lockfile
 from pytest_imagebuild.options import Options
 from pytest_imagebuild.plan.builders import choose
-from pytest_imagebuild.plan.plan import Plan, plan_image
+from pytest_imagebuild.plan.plan import Plan, PlannedLayer, plan_image
 from pytest_imagebuild.session.runtime import explain, with_runtime
 
 __all__ = ["Workspace"]
@@ -87,35 +89,41 @@ class Workspace:
 
         `for_tests` adds the runtime layer.
         """
-        outcome: dict[Image, BuiltLayer | Exception] = {}
-        plans: dict[Image, Plan] = {}
-        for image in dict.fromkeys(images):
-            try:
-                plan = self._plan(image)
-                plans[image] = with_runtime(plan) if for_tests else plan
-            except (ImageBuildError, OSError) as error:
-                outcome[image] = error
-        for image, future in zip(plans, self.builder.build_all(list(plans.values())), strict=True):
-            outcome[image] = _outcome(future)
+        plans, failures = self._plans_of(images)
+        outcome: dict[Image, BuiltLayer | Exception] = {**failures}
+        wanted = [with_runtime(plan) if for_tests else plan for plan in plans.values()]
+        for image, future in zip(plans, self.builder.build_all(wanted), strict=True):
+            outcome[image] = _failure(future) or future.result()
         return outcome
 
-    def lock(self, images: Sequence[Image], *, prune: bool) -> dict[Image, BuiltLayer | Exception]:
+    def lock(self, images: Sequence[Image], *, prune: bool) -> dict[Image, Exception | None]:
         """Record pins for everything that `images` leave open, building only what resolving needs.
 
-        With `prune`, records that none of `images` uses are dropped, if all images could be resolved.
+        Each image gets None, or the exception that kept it from being resolved. With `prune`, records that none of
+        `images` uses are dropped, if all images could be resolved.
         """
-        outcome: dict[Image, BuiltLayer | Exception] = {}
-        plans: dict[Image, Plan] = {}
-        for image in dict.fromkeys(images):
-            try:
-                plans[image] = _open_part(self._plan(image))
-            except (ImageBuildError, OSError) as error:
-                outcome[image] = error
-        for image, future in zip(plans, self.builder.build_all(list(plans.values())), strict=True):
-            outcome[image] = _outcome(future)
-        if prune and all(isinstance(layer, BuiltLayer) for layer in outcome.values()):
+        plans, failures = self._plans_of(images)
+        outcome: dict[Image, Exception | None] = {**failures}
+        for image, future in zip(plans, self.builder.lock_all(list(plans.values())), strict=True):
+            outcome[image] = _failure(future)
+        if prune and not any(outcome.values()):
             self.builder.pins.prune()
         return outcome
+
+    def stale(self, images: Sequence[Image], *, prune: bool) -> list[str]:
+        """Say what `lock` would have to change, a line each. Raises what is wrong with the first wrong image."""
+        plans, failures = self._plans_of(images)
+        for error in failures.values():
+            raise error
+        pins = self.builder.pins
+        layers = {layer.definition: layer for plan in plans.values() for layer in plan.layers}
+        pins.use(layers.values())
+        unused = pins.unused() if prune else Lockfile()
+        return [
+            *(f"no record for {layer.title}{_at(layer)}" for layer in layers.values() if pins.lacks(layer)),
+            *(f"no image uses the record of {record.reference}" for record in unused.bases),
+            *(f"no image uses the record of {record.tool} {' '.join(record.request)}" for record in unused.layers),
+        ]
 
     def close(self) -> None:
         """Drop what this run must not leave, and let go of the engine."""
@@ -125,24 +133,31 @@ class Workspace:
         finally:
             self.engine.close()
 
+    def _plans_of(self, images: Sequence[Image]) -> tuple[dict[Image, Plan], dict[Image, Exception]]:
+        """Return the plans of images, and what kept the others from having one."""
+        plans: dict[Image, Plan] = {}
+        failures: dict[Image, Exception] = {}
+        for image in dict.fromkeys(images):
+            try:
+                plans[image] = self._plan(image)
+            except (ImageBuildError, OSError) as error:
+                failures[image] = error
+        return plans, failures
+
     def _plan(self, image: Image) -> Plan:
         if image not in self._plans:
             self._plans[image] = plan_image(image, self.version)
         return self._plans[image]
 
 
-def _open_part(plan: Plan) -> Plan:
-    """Return the part of a plan up to its last layer that the lockfile pins."""
-    last = max(n for n, layer in enumerate(plan.layers) if layer.base is not None or layer.install is not None)
-    return replace(plan, layers=plan.layers[: last + 1])
+def _at(layer: PlannedLayer) -> str:
+    return f" at {layer.where}" if layer.where else ""
 
 
-def _outcome(future: Future[BuiltLayer]) -> BuiltLayer | Exception:
+def _failure(future: Future[Any]) -> Exception | None:
     error = future.exception()
-    if error is None:
-        return future.result()
+    if error is None or isinstance(error, OSError):
+        return error
     if isinstance(error, ImageBuildError):
         return explain(error)
-    if isinstance(error, OSError):
-        return error
     raise error

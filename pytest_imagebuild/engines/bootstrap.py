@@ -89,9 +89,11 @@ chroot . sh -euc '
     wheels=/usr/share/python-wheels
     # The official images have setuptools as long as the Python has distutils.
     if /usr/bin/python3 -W ignore -c "import distutils" 2> /dev/null; then old=setuptools; else old=; fi
-    PYTHONPATH=$(printf %s: $wheels/*.whl) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pip \\
+    # setuptools is imported whenever Python starts, and would leave bytecode with a time in it.
+    export PYTHONDONTWRITEBYTECODE=1
+    PYTHONPATH=$(printf %s: $wheels/*.whl) /usr/bin/python3 -m pip \\
         install --isolated --no-index --no-cache-dir --no-compile --find-links $wheels pip $old
-    /usr/bin/python3 -m compileall -q --invalidation-mode checked-hash /usr/local/lib/python3*
+    /usr/bin/python3 -m compileall -q -f --invalidation-mode checked-hash /usr/local/lib/python3*
 '
 """
 # Python before 3.11 writes sets in hash order (bpo-37596), and the packages' scripts ignore PYTHONHASHSEED (`-E`).

@@ -152,6 +152,9 @@ class Session:
     def stop(self) -> None:
         """Kill the worker and remove its container, at once. Calling it again does nothing."""
         self._over = self._over or WorkerDied(detail="The session was stopped.")
+        if self._sender.is_alive():
+            # It may wait for a container that does not read, and a channel in use need not close.
+            self._container.stop()
         with suppress(EngineError):
             self._container.channel.close()
         self._container.stop()

@@ -11,7 +11,7 @@ import socket
 import urllib.parse
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 import docker
 import docker.errors
@@ -38,6 +38,7 @@ def own_base(name: str, client: docker.DockerClient) -> Iterator[OwnBase]:
                     client.api.remove_image(digest)
 
 
+@final
 class OwnBase:
     """A copy of the usual base image, under a reference that no other test uses.
 

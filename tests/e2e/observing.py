@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 import docker
 import docker.errors
@@ -56,6 +56,7 @@ class Event:
         return self.attributes.get("comment", "")
 
 
+@final
 class Events:
     """The events of the containers that belong to the runs of one cache folder, from entry to exit."""
 
@@ -133,6 +134,7 @@ class Call:
         return self.method not in {"GET", "HEAD"}
 
 
+@final
 class Recorder:
     """A proxy before the engine's socket that notes every request."""
 

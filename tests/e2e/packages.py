@@ -1,4 +1,4 @@
-"""A package index that a test serves to containers and to the host, with wheels that the test makes."""
+"""A package index that a test serves to containers and to the host, with wheels and Debian packages that it makes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import html
 import io
 import json
 import ssl
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import final
 
 import docker
 
@@ -46,6 +48,33 @@ def wheel(name: str, version: str, *, requires: Iterable[str] = (), content: str
     return data.getvalue()
 
 
+def debian_package(name: str, version: str, *, content: str = "") -> tuple[str, bytes]:
+    """Return the control stanza and the bytes of a package that has one file; same arguments, same bytes."""
+    control = (
+        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: A Test <test@localhost>\n"
+        f"Description: a package of a test\n"
+    )
+    members = {
+        "debian-binary": b"2.0\n",
+        "control.tar": _tar({"./control": control}),
+        "data.tar": _tar({f"./usr/share/{name}": f"{version} {content}\n"}),
+    }
+    data = b"!<arch>\n"
+    for member, body in members.items():
+        data += f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
+    return control, data
+
+
+def _tar(files: dict[str, str]) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return data.getvalue()
+
+
 def _hash(text: str) -> str:
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
@@ -58,10 +87,11 @@ class Visit:
     login: str
 
 
+@final
 class PackageIndex:
     """Serves the simple API (PEP 503 and 691) at an address of this machine; sends who asks for others to PyPI.
 
-    With `login` ("name:password") it refuses who does not say it.
+    Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who does not say it.
     """
 
     def __init__(self, host: str, *, login: str = "", tls: ssl.SSLContext | None = None) -> None:
@@ -69,8 +99,8 @@ class PackageIndex:
         self.login = login
         self.visits: list[Visit] = []
         self._files: dict[str, dict[str, bytes]] = {}
-        self._server = ThreadingHTTPServer((host, 0), self._handler())
-        self._server.daemon_threads = True
+        self._debian: dict[str, tuple[str, bytes]] = {}
+        self._server = _Server(host, self)
         self._scheme = "http" if tls is None else "https"
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -106,52 +136,77 @@ class PackageIndex:
         """Offer a version no longer."""
         del self._files[name][f"{name}-{version}-py3-none-any.whl"]
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        index = self
+    def publish_debian(self, name: str, version: str, *, content: str = "") -> None:
+        """Offer a version of a Debian package, and no other version of it."""
+        self._debian[name] = debian_package(name, version, content=content)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    def answer(self, visit: Visit, *, wants_json: bool) -> tuple[int, bytes, dict[str, str]]:
+        """Return status, body and headers for a request."""
+        self.visits.append(visit)
+        if self.login and visit.login != self.login:
+            return 401, b"", {"WWW-Authenticate": 'Basic realm="index"'}
+        match [part for part in visit.path.split("/") if part]:
+            case ["simple", project]:
+                return self._page(project, wants_json=wants_json)
+            case ["files", name, file] if file in self._files.get(name, {}):
+                return 200, self._files[name][file], {}
+            case ["debian", "Packages"]:
+                return 200, self._debian_index().encode(), {}
+            case ["debian", file] if file.removesuffix(".deb") in self._debian:
+                return 200, self._debian[file.removesuffix(".deb")][1], {}
+            case ["simple" | "files" | "debian", *_]:
+                return 404, b"", {}
+        return 200, b"nothing here\n", {}
 
-            def do_GET(self) -> None:
-                said = self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or ""
-                login = base64.b64decode(said.removeprefix("Basic ")).decode()
-                index.visits.append(Visit(self.path, login))
-                if index.login and login != index.login:
-                    return self.answer(401, b"", **{"WWW-Authenticate": 'Basic realm="index"'})
-                parts = [part for part in self.path.split("/") if part]
-                if len(parts) == 2 and parts[0] == "simple":
-                    return self.list(parts[1])
-                if len(parts) == 3 and parts[0] == "files" and parts[2] in index._files.get(parts[1], {}):
-                    return self.answer(200, index._files[parts[1]][parts[2]])
-                return self.answer(404 if parts[:1] in (["simple"], ["files"]) else 200, b"nothing here\n")
+    def _debian_index(self) -> str:
+        stanzas = (
+            f"{control}Filename: ./{name}.deb\nSize: {len(data)}\nSHA256: {_sha256(data)}\n"
+            for name, (control, data) in self._debian.items()
+        )
+        return "\n".join(stanzas)
 
-            def do_HEAD(self) -> None:
-                self.do_GET()
+    def _page(self, project: str, *, wants_json: bool) -> tuple[int, bytes, dict[str, str]]:
+        name = project.replace("-", "_")
+        if name not in self._files:
+            return 302, b"", {"Location": f"{ELSEWHERE}/{project}/"}
+        links = {file: (f"/files/{name}/{file}", _sha256(data)) for file, data in self._files[name].items()}
+        if wants_json:
+            return 200, _json_page(project, links), {"Content-Type": JSON}
+        return 200, _html_page(links), {"Content-Type": "text/html"}
 
-            def list(self, name: str) -> None:
-                files = index._files.get(name.replace("-", "_"))
-                if files is None:
-                    return self.answer(302, b"", Location=f"{ELSEWHERE}/{name}/")
-                links = {
-                    file: (f"/files/{name.replace('-', '_')}/{file}", hashlib.sha256(data).hexdigest())
-                    for file, data in files.items()
-                }
-                if JSON in self.headers.get("Accept", ""):
-                    return self.answer(200, _json_page(name, links), **{"Content-Type": JSON})
-                return self.answer(200, _html_page(links), **{"Content-Type": "text/html"})
 
-            def answer(self, status: int, body: bytes, **headers: str) -> None:
-                self.send_response(status)
-                for key, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
-                pass
+    def __init__(self, host: str, index: PackageIndex) -> None:
+        super().__init__((host, 0), _Handler)
+        self.index = index
 
-        return Handler
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        said = self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or ""
+        visit = Visit(self.path, base64.b64decode(said.removeprefix("Basic ")).decode())
+        wants_json = JSON in self.headers.get("Accept", "")
+        status, body, headers = self.server.index.answer(visit, wants_json=wants_json)
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
+        pass
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _json_page(name: str, links: dict[str, tuple[str, str]]) -> bytes:

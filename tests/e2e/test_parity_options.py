@@ -23,14 +23,15 @@ RUNS: dict[str, list[list[str]]] = {
     "stops at the second failure of both kinds": [
         ["--maxfail=2", "-v", "tests/test_mixed.py", "tests/test_outcomes.py"]
     ],
-    "chosen by keyword": [["-v", "-k", "fixture and not teardown"]],
-    "chosen by mark": [["-v", "-m", "tasty or slow", "--durations=2", "--durations-min=0.2"]],
+    "chosen by keyword": [["-v", "-k", "fixture and not teardown", "tests"]],
+    "chosen by mark": [["-v", "-m", "tasty or slow", "--durations=2", "--durations-min=0.2", "tests"]],
     "chosen by node id": [["-v", "tests/test_params.py::test_ids[日本]", "tests/deep/test_scopes.py::TestFirst"]],
     "deselected": [["-v", "tests/test_params.py", "--deselect", "tests/test_params.py::test_ids"]],
-    "last failed": [["-q", OUTCOMES, "-m", QUICK], ["-v", "--lf", "--tb=no"], ["--lf", "-x", "--tb=no"]],
-    "failed first": [["-q", "tests/deep", "tests/test_params.py"], ["-v", "--ff", "--tb=no"]],
+    "last failed": [["-q", OUTCOMES, "-m", QUICK], ["-v", "--lf", "--tb=no", "tests"], ["--lf", "-x", "--tb=no"]],
+    "failed first": [["-q", "tests/deep", "tests/test_params.py"], ["-v", "--ff", "--tb=no", "tests"]],
     "step by step": [["--sw", "--tb=no", "tests/test_params.py"], ["--sw", "-v", "--tb=no", "tests/test_params.py"]],
-    "not captured": [["-s", "-v", "tests/test_capture.py", "tests/test_unittest_subtests.py"]],
+    "not captured": [["-s", "-v", "tests/test_capture.py", "tests/test_subtests.py"]],
+    "subtests of unittest": [["-s", "-v", "more/test_unittest_subtests.py"]],
     "captured and shown": [["--capture=tee-sys", "-v", "tests/test_capture.py", "-k", "shown or capsys"]],
     "captured without files": [["--capture=sys", "-rA", "tests/test_capture.py"]],
     "captured output not shown": [["--show-capture=log", "tests/test_capture.py"]],
@@ -62,6 +63,21 @@ EXTRA = {
         @pytest.mark.image(IMAGE)
         def test_fixture_of_a_plugin(from_plugin):
             assert from_plugin == "from the project's plugin"
+        """,
+    # Only without capture: on the host, what the terminal says of subtests gets into the captured output.
+    "more/test_unittest_subtests.py": """
+        import unittest
+
+        import pytest
+        from images import IMAGE
+
+
+        @pytest.mark.image(IMAGE)
+        class TestCase(unittest.TestCase):
+            def test_subtests(self):
+                for number in range(3):
+                    with self.subTest("part", number=number):
+                        self.assertNotEqual(number, 1)
         """,
     "made/.keep": "",
 }

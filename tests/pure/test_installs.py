@@ -156,7 +156,7 @@ def test_apt_installs_exact_versions_and_marks_what_nobody_asked_for(tmp_path: P
     )
     exact = "git:amd64=1:2.47.3-0+deb13u1 git-man=1:2.47.3-0+deb13u1"
     assert done.stdout.splitlines() == [
-        "apt-get update",
+        "apt-get update -o APT::Update::Error-Mode=any -o Acquire::Retries=3",
         f"apt-get install -y --no-install-recommends --allow-downgrades {exact}",
     ]
     assert done.stderr.splitlines() == ["apt-mark auto git-man"]
@@ -179,13 +179,13 @@ def test_apt_installs_nothing_if_the_index_has_not_what_was_locked(tmp_path: Pat
 
 
 def test_apt_with_no_pins_only_updates_its_index() -> None:
-    assert tool(BASE.apt_install("git")).script(()) == "apt-get update"
+    assert tool(BASE.apt_install("git")).script(()).startswith("apt-get update ")
 
 
 def test_a_debian_package_name_cannot_be_more_than_an_argument(tmp_path: Path) -> None:
     script = tool(BASE.apt_install(EVIL)).resolve(constrained=False)
     done = shell(script, tmp_path, apt_get="printf '%s\\n' \"$@\" >&2", apt_cache="")
-    assert done.stderr.splitlines() == ["update", "install", "-s", EVIL]
+    assert done.stderr.splitlines()[-3:] == ["install", "-s", EVIL]
     assert not Path("/tmp/owned").exists()
 
 

@@ -39,9 +39,10 @@ class PipeChannel:
 
     def send(self, data: bytes) -> None:
         assert self.process.stdin is not None
+        left = memoryview(data)
         try:
-            self.process.stdin.write(data)
-            self.process.stdin.flush()
+            while left:
+                left = left[self.process.stdin.write(left) :]
         except (OSError, ValueError) as error:
             raise EngineError(str(error)) from error
 
@@ -79,6 +80,7 @@ class ProcessContainer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                bufsize=0,
                 env=environment,
                 start_new_session=True,
             )
@@ -89,9 +91,9 @@ class ProcessContainer:
         return ExitStatus(code=code if code >= 0 else 128 - code)
 
     def stop(self) -> None:
-        self.channel.close()
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGCONT)
+        self.channel.close()
         try:
             self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:

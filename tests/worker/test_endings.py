@@ -396,5 +396,5 @@ def test_a_container_that_never_reads_is_given_up(worker):
     live.container.process.send_signal(signal.SIGSTOP)
     live.start(start_timeout=0.3)
 
-    with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 0.3 s"):
+    with pytest.raises(WorkerTimeout, match=r"The worker had not collected its tests within 0\.3 s"):
         next(live.session.run("test_it.py::test_it", None, 0, None))

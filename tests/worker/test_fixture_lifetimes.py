@@ -122,7 +122,8 @@ def test_an_item_that_is_missing_does_not_hide_a_late_failure(worker):
     assert live.run("test_it.py::no_such_test").missing
     run = live.run("test_it.py::test_c", None)
 
-    assert [message.item for message in run.messages if isinstance(message, Report)][0] == "test_it.py::TestOne::test_a"
+    first = next(message for message in run.messages if isinstance(message, Report))
+    assert first.item == "test_it.py::TestOne::test_a"
 
 
 def test_a_failure_of_the_last_teardown_comes_with_finish(worker):

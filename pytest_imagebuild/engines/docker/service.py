@@ -28,7 +28,8 @@ _MOST_LINKS = 40
 def start_service(launcher: Launcher, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
     """Start a container that runs `spec.command`, else what the image itself runs."""
     client, host = launcher.client, launcher.host
-    native = NativeContainer(client, layer.reference, env=dict(spec.environment), ports=list(spec.ports)).with_kwargs(
+    native = NativeContainer(client, layer.reference).with_envs(**spec.environment).with_exposed_ports(*spec.ports)
+    native.with_kwargs(
         **({"entrypoint": list(spec.command)} if spec.command else {}),
         labels=dict(launcher.labels),
         init=host.init or None,

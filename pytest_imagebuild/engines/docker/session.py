@@ -17,7 +17,6 @@ from pytest_imagebuild.engines.docker.natives import NativeContainer
 from pytest_imagebuild.engines.docker.stream import AttachStream
 from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.protocol import BuiltLayer, ExitStatus, SessionSpec
-from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,8 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
     Its input closes when this process dies, so the worker ends then, and the daemon removes what has ended.
     """
     client, host = launcher.client, launcher.host
-    native = NativeContainer(client, layer.reference, env=dict(spec.environment)).with_kwargs(
+    native = NativeContainer(client, layer.reference).with_envs(**spec.environment)
+    native.with_kwargs(
         entrypoint=list(spec.command),
         stdin_open=True,
         auto_remove=True,
@@ -48,17 +48,15 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
         pids_limit=host.pids_limit,
         **_network(spec.network),
     )
-    with engine_errors("start a session container"):
+    with engine_errors("start a session container"), contextlib.ExitStack() as undo:
         name = native.create()
-        try:
-            params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            stream = AttachStream(client.api.attach_socket(name, params=params))
-            watch = _ExitWatch(client.api, name)
-            native.start()
-        except BaseException:
-            with contextlib.suppress(EngineError):
-                remove(client.api, name)
-            raise
+        undo.callback(remove, client.api, name)
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        stream = AttachStream(client.api.attach_socket(name, params=params))
+        undo.callback(stream.close)
+        watch = _ExitWatch(client.api, name)
+        native.start()
+        undo.pop_all()
     container = SessionContainer(launcher, name, AttachChannel(stream), watch)
     launcher.running.add(container)
     return container

@@ -1,0 +1,77 @@
+"""The tables of the README name all that there is, and nothing that there is not."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+
+import pytest
+from readme import section
+
+from pytest_imagebuild import Image, cli, hookspecs
+from pytest_imagebuild.dispatch import requests
+from pytest_imagebuild.options import INI_KEYS
+
+
+def names(title: str, pattern: str, table: int = 0) -> set[str]:
+    """Return what `pattern` finds in the first cells of a table."""
+    return {name for cell in section(title).first_cells(table) for name in re.findall(pattern, cell)}
+
+
+def test_the_calls_of_a_chain() -> None:
+    public = {name for name, value in inspect.getmembers(Image, callable) if not name.startswith("_")}
+    assert names("Writing an image", r"`(?:Image)?\.(\w+)\(") == public - {"check"}
+
+
+@pytest.mark.parametrize("call", section("Writing an image").first_cells())
+def test_a_call_can_be_written_as_the_table_has_it(call: str) -> None:
+    code = call.strip("`").replace("function, …", "lambda image: image")
+    image = Image.from_registry("debian:trixie")
+    assert eval(code if code.startswith("Image.") else f"image{code}", {"Image": Image, "image": image})
+
+
+def test_the_arguments_of_the_marker() -> None:
+    assert names("The marker", r"`(\w+)=") == set(requests.ARGUMENTS)
+
+
+def test_the_fixtures() -> None:
+    from pytest_imagebuild import plugin
+
+    assert names("Fixtures", r"`(\w+)`") == {name for name in plugin.__all__ if name.startswith("image_")}
+
+
+def test_the_flags(pytester: pytest.Pytester) -> None:
+    offered = set(re.findall(r"^  (--[a-z-]+)", _help(pytester), re.MULTILINE))
+    assert names("Options", r"`(--[a-z-]+)") == offered
+
+
+def _help(pytester: pytest.Pytester) -> str:
+    result = pytester.runpytest_inprocess("--help")
+    return result.stdout.str().partition("tests in containers:\n")[2].partition("\n\n")[0]
+
+
+def test_the_ini_keys() -> None:
+    assert names("Options", r"`(\w+)`", table=1) == set(INI_KEYS)
+
+
+def test_the_subcommands() -> None:
+    parser = cli._parser()
+    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    assert names("The imagebuild command", r"`imagebuild (\w+)") == set(actions[0].choices)
+
+
+def test_the_hooks() -> None:
+    offered = {
+        f"{name}({', '.join(inspect.signature(hook).parameters)})"
+        for name, hook in vars(hookspecs).items()
+        if name.startswith("pytest_")
+    }
+    assert names("Hooks", r"`(\w+\([\w, ]*\))`") == offered
+
+
+def test_links_within_the_page_have_their_heading() -> None:
+    from readme import README, sections
+
+    anchors = {re.sub(r"[^a-z0-9 -]", "", found.title.lower()).replace(" ", "-") for found in sections()}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README.read_text())) <= anchors
