@@ -55,7 +55,7 @@ def main() -> int:
     return 0
 
 
-def prepare(project: Path, counts: list[int]) -> dict[str, Callable[[int], None]]:
+def prepare(project: Path, counts: list[int]) -> dict[str, Callable[[int], object]]:
     """Write the tests, build the images, and return what is timed, by name."""
     (project / "pytest.ini").write_text("[pytest]\nmarkers = image\n")
     for count in counts:
@@ -64,7 +64,7 @@ def prepare(project: Path, counts: list[int]) -> dict[str, Callable[[int], None]
         head, _, rest = tests.partition("\n")
         (project / f"test_image_{count}.py").write_text(f"{head}\n{MARKED.format(base=BASE)}{rest}")
     plain = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    runs: dict[str, Callable[[int], None]] = {
+    runs: dict[str, Callable[[int], object]] = {
         "host": lambda count: call(project, [*plain, "-p", "no:imagebuild", f"test_host_{count}.py"]),
         "container": lambda count: call(project, [*plain, f"test_image_{count}.py"]),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import sys
 import time
 import uuid
@@ -26,6 +26,7 @@ from pytest_imagebuild.terminal import BuildDisplay, summary_line
 __all__ = ["main"]
 
 DAY = 86400
+OUTPUT_LINES = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +144,7 @@ def _doctor(parsed: argparse.Namespace) -> int:
     return 0 if all(finding.good for finding in findings if finding.needed) else 1
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in sets
 class _Probe:
     """A pytest plugin that notes what a run of pytest in this folder would use."""
 
@@ -180,7 +181,7 @@ def _probe(parsed: argparse.Namespace, *, collect: bool = False) -> _Probe:
     arguments = ["--collect-only", "-q", *(getattr(parsed, "path", None) or [])]
     if getattr(parsed, "engine", None):
         arguments.append(f"--image-engine={parsed.engine}")
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
+    with redirect_stdout(io.StringIO()) as said:
         code = pytest.main(arguments, plugins=[probe])
     if not hasattr(probe, "options"):
         raise pytest.UsageError(
@@ -190,9 +191,9 @@ def _probe(parsed: argparse.Namespace, *, collect: bool = False) -> _Probe:
         listed = "\n".join(probe.failures)
         raise pytest.UsageError(f"the tests cannot be collected, so it is not known which images they use:\n{listed}")
     if collect and code != pytest.ExitCode.OK:
+        end = "\n".join(said.getvalue().rstrip().splitlines()[-OUTPUT_LINES:])
         raise pytest.UsageError(
-            f"pytest collects no tests here (exit code {int(code)}), so it is not known which images they use; run "
-            "`pytest --co` to see why."
+            f"pytest collects no tests here (exit code {int(code)}), so it is not known which images they use:\n{end}"
         )
     return probe
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import pytest
 
 from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
+from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.chain import Image
 
 __all__ = ["BuiltImage", "HostRun", "builder", "services"]
@@ -27,7 +28,7 @@ class HostRun(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltImage:
-    """A built image. `key` is its layer key, `reference` what the engine knows it by (on the docker engine a tag)."""
+    """A built image. `key` is its layer key, `reference` what the engine knows it by (on the docker engine an image id)."""
 
     key: str
     reference: str
@@ -37,7 +38,12 @@ def builder(run: HostRun) -> Callable[[Image], BuiltImage]:
     """Return the function that `image_build` gives to a test."""
 
     def build(image: Image) -> BuiltImage:
-        layer = run.build(image)
+        __tracebackhide__ = True
+        try:
+            layer = run.build(image)
+        except ImageBuildError as error:
+            # How it came to this inside the plugin is noise to who wrote the image.
+            raise error.with_traceback(None) from None
         return BuiltImage(key=layer.labels.key, reference=layer.reference)
 
     return build

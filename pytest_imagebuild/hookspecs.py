@@ -23,5 +23,5 @@ def pytest_image_environment(config: pytest.Config, image: Image) -> Mapping[str
 def pytest_image_built(config: pytest.Config, image: Image, key: str, reference: str) -> None:
     """Hear that an image of this run is there, built or reused.
 
-    `key` is its layer key, `reference` what the engine knows it by (on the docker engine a tag).
+    `key` is its layer key, `reference` what the engine knows it by (on the docker engine an image id).
     """

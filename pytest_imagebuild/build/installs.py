@@ -137,11 +137,15 @@ set -- $(printf '%s\\n' "$plan" | sed -n 's/^Inst \\([^ ]*\\) \\(\\[[^]]*\\] \\)
 
 _APT_INSTALL = """\
 {update} || exit
-index=$(apt-cache show --no-all-versions {exact}) || exit {gone}
-for hash in {hashes}; do
-  case "$index" in
-    *"SHA256: $hash"*) ;;
-    *) echo "imagebuild: no package with the locked sha256 $hash"; exit {changed} ;;
+offered=$(apt-cache show --no-all-versions {exact} | awk '
+  /^Package: / {{ name = $2 }}
+  /^Version: / {{ version = $2; print ";" name "=" version " ," }}
+  /^SHA256: / {{ print ";" name "=" version " " $2 "," }}')
+for pin in {pins}; do
+  case "$offered" in
+    *";$pin,"*) ;;
+    *";${{pin% *}} "*) echo "imagebuild: ${{pin% *}} in the index has not the locked sha256 ${{pin#* }}"; exit {changed} ;;
+    *) echo "imagebuild: the index has no ${{pin% *}}"; exit {gone} ;;
   esac
 done
 apt-get install -y --no-install-recommends --allow-downgrades {exact} || exit
@@ -152,17 +156,20 @@ apt-get install -y --no-install-recommends --allow-downgrades {exact} || exit
 def _apt_script(install: AptInstall, pins: Sequence[Pin]) -> str:
     if not pins:
         return _APT_UPDATE
-    exact = [f"{_apt_name(pin)}={pin.version}" for pin in pins]
     asked = {re.split(r"[:=/]", package, maxsplit=1)[0] for package in install.packages}
     automatic = [_apt_name(pin) for pin in pins if pin.name not in asked]
     return _APT_INSTALL.format(
         update=_APT_UPDATE,
-        exact=shlex.join(exact),
-        hashes=shlex.join(item.removeprefix("sha256:") for pin in pins for item in pin.hashes),
+        exact=shlex.join(f"{_apt_name(pin)}={pin.version}" for pin in pins),
+        pins=shlex.join(f"{pin.name}={pin.version} {_sha256(pin)}" for pin in pins),
         gone=GONE,
         changed=CHANGED,
         marks=f"apt-mark auto {shlex.join(automatic)} >/dev/null" if automatic else "",
     )
+
+
+def _sha256(pin: Pin) -> str:
+    return pin.hashes[0].removeprefix("sha256:") if pin.hashes else ""
 
 
 def _apt_name(pin: Pin) -> str:

@@ -35,9 +35,6 @@ _OFF: Mapping[str, Any] = {
     "cacheshow": None,
     "xmlpath": None,
     "pastebin": None,
-    "setupshow": False,
-    "setuponly": False,
-    "setupplan": False,
     "showfixtures": False,
     "show_fixtures_per_test": False,
     "help": False,
@@ -76,6 +73,9 @@ def worker_options(config: pytest.Config) -> dict[str, Any]:
     options["plugins"] = [name for name in config.option.plugins if name not in _OUR_PLUGINS]
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        # Comparisons are highlighted where they are made, for the terminal here.
+        options["color"] = "yes" if config.get_terminal_writer().hasmarkup else "no"
     options["override_ini"] = [*(getattr(config.option, "override_ini", None) or []), "required_plugins="]
     return options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unittest
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -13,8 +14,6 @@ from pytest_imagebuild.session.reports import warning_message
 from pytest_imagebuild.session.wire import Done, Interrupted, Message, Missing, Output, Report, WarningSeen
 
 __all__ = ["Replay"]
-
-_SHOWS_FIXTURES = ("setupshow", "setuponly")
 
 
 def _failed_subtests_key() -> pytest.StashKey[dict[Any, int]] | None:
@@ -38,16 +37,16 @@ class Replay:
     def __init__(self, config: pytest.Config, names: Mapping[str, str]) -> None:
         self._config = config
         self._names = names
-        self.live = config.getoption("capture") != "fd" or any(
-            config.getoption(name, False) for name in _SHOWS_FIXTURES
-        )
+        self.live: bool = config.getoption("capture") != "fd" or config.getoption("setupshow", False)
         """Whether output goes to the terminal as it comes, between the words of the reports."""
 
     def reports(self, item: pytest.Item, message: Message) -> Iterator[pytest.TestReport]:
         """Yield the reports that a message about `item` brings. Raises what ended the whole run."""
         match message:
             case Report(data=data):
-                yield self._native(data)
+                report = self._native(data)
+                self._count_failed_subtest(item, report)
+                yield report
             case Missing(outcome="skipped", reason=reason):
                 yield reports.skipped(item, reason)
                 yield reports.passed(item, when="teardown")
@@ -102,8 +101,6 @@ class Replay:
             report: pytest.TestReport | None = self._unserialized(values)
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
-        if report is not None and report.failed:
-            self._count_failed_subtest(report)
         # pytest 9.2 takes the repr of what is a repr already.
         shown = getattr(getattr(report, "context", None), "kwargs", None)
         sent = (values.get("_subtest.context") or {}).get("kwargs", {})
@@ -111,11 +108,11 @@ class Replay:
             shown.update({name: text for name, text in sent.items() if shown.get(name) == repr(text)})
         return report
 
-    def _count_failed_subtest(self, report: pytest.TestReport) -> None:
-        """Let pytest 9 know of it: a test with failed subtests fails, which pytest decides where it reports."""
-        failed = self._config.stash.get(_FAILED_SUBTESTS, None) if _FAILED_SUBTESTS is not None else None
-        if failed is not None:
-            failed[getattr(report, "id", report.nodeid)] += 1
+    def _count_failed_subtest(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Let pytest 9 know of it: a test whose `subtests` failed fails, which pytest decides where it reports."""
+        of_unittest = isinstance(item, pytest.Function) and item.cls and issubclass(item.cls, unittest.TestCase)
+        if report.failed and hasattr(report, "context") and not of_unittest and _FAILED_SUBTESTS is not None:
+            self._config.stash[_FAILED_SUBTESTS][getattr(report, "id", report.nodeid)] += 1
 
     def _unserialized(self, values: Mapping[str, Any]) -> Any:
         return self._config.hook.pytest_report_from_serializable(config=self._config, data=dict(values))

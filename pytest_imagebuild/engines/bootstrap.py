@@ -62,13 +62,14 @@ _ENVIRONMENT = {
 }
 _PASSED_ON = ("TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
-# Settings as in the official images, under the same file names, because Dockerfile idioms edit those. No invoke-hooks
-# of apt, as `docker-clean` has them: mmdebstrap's cleanup would run them on the host.
+# No service starts when its package is installed (invoke-rc.d(8)).
 _DENY_SERVICES = """
 mkdir -p usr/sbin
 printf '#!/bin/sh\\nexit 101\\n' > usr/sbin/policy-rc.d
 chmod 755 usr/sbin/policy-rc.d
 """
+# Settings as in the official images, under the same file names, because Dockerfile idioms edit those. No invoke-hooks
+# of apt, as `docker-clean` has them: mmdebstrap's cleanup would run them on the host.
 _SETTLE = """
 mv etc/apt/sources.list.d/0000main.sources etc/apt/sources.list.d/debian.sources
 if [ -e etc/dpkg/dpkg.cfg.d/99mmdebstrap ]; then mv etc/dpkg/dpkg.cfg.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/docker; fi
@@ -109,7 +110,6 @@ chmod 644 etc/resolv.conf etc/hostname
 rm -rf root/.cache var/cache/ldconfig/aux-cache var/cache/apt/*.bin var/cache/debconf/*-old var/lib/dpkg/*-old
 find var/log -type f -delete
 """
-
 
 # mmdebstrap removes its folder when a signal reaches its whole process group and somebody reads its messages to the
 # end. This sees to both: stdin is held open by our process and ends with it, however it ends. As root it would mount
@@ -276,8 +276,13 @@ def _check_host(reference: str, *, as_root: bool) -> None:
 def _appearing(target: Path) -> Iterator[int]:
     """Give a file that gets the name `target` when the block ends well, and vanishes otherwise, even on a kill."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # open(2), O_TMPFILE: the file has no name until it is linked.
-    archive = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    try:
+        # open(2), O_TMPFILE: the file has no name until it is linked.
+        archive = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    except OSError as error:
+        raise BaseImageError(
+            f"{target} cannot be written: {error.strerror}. Name a folder on a local disk that you may write to."
+        ) from error
     try:
         yield archive
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:

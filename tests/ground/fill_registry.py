@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -39,7 +40,9 @@ class Registry:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    def call(self, method: str, url: str, *, body: object = None, headers: dict[str, str] | None = None) -> tuple[int, http.client.HTTPMessage]:
+    def call(
+        self, method: str, url: str, *, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, http.client.HTTPMessage]:
         connection = http.client.HTTPConnection(self.address, timeout=60)
         try:
             connection.request(method, url, body=body, headers=headers or {})
@@ -55,7 +58,7 @@ class Registry:
         name, tag = split(reference)
         return self.call("HEAD", f"/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST})[0] == 200
 
-    def put_blob(self, name: str, digest: str, body: object, size: int) -> None:
+    def put_blob(self, name: str, digest: str, body: Any, size: int) -> None:
         if self.call("HEAD", f"/v2/{name}/blobs/{digest}")[0] == 200:
             return
         _, headers = self.call("POST", f"/v2/{name}/blobs/uploads/")

@@ -263,7 +263,7 @@ def test_a_step_error_does_not_show_the_password_of_an_index(world: World) -> No
 
 
 def test_a_locked_version_that_is_gone_gives_the_advice_to_update_the_lock(world: World) -> None:
-    world.shell.failing["|| exit 91"] = CommandResult(exit_code=91)
+    world.shell.failing["exit 91"] = CommandResult(exit_code=91)
     with pytest.raises(StepError, match=r"no longer in the package index\. Update the lock: --image-lock-upgrade"):
         world.builder("first").build(plan(BASE.apt_install("git")))
 

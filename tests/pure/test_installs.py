@@ -169,7 +169,13 @@ def test_apt_does_not_mark_what_was_asked_for_by_version_or_architecture() -> No
 
 
 @pytest.mark.parametrize(
-    ("shown", "code"), [("exit 100", 91), ("echo 'SHA256: cc'", 92)], ids=["version gone", "bytes changed"]
+    ("shown", "code"),
+    [
+        ("exit 0", 91),
+        (f"cat <<'END'\n{APT_SHOW.replace('1:2.47.3-0+deb13u1', '1:2.47.3-0+deb13u2')}END\n", 91),
+        (f"cat <<'END'\n{APT_SHOW.replace(B, 'c' * 64)}END\n", 92),
+    ],
+    ids=["unknown", "version gone", "bytes changed"],
 )
 def test_apt_installs_nothing_if_the_index_has_not_what_was_locked(tmp_path: Path, shown: str, code: int) -> None:
     script = tool(BASE.apt_install("git")).script(APT_PINS)

@@ -91,8 +91,7 @@ def test_the_worker_gives_the_ids_that_the_controller_gives(worker):
 def test_the_controller_gives_the_same_ids_and_knows_the_image_of_each(pytester: pytest.Pytester):
     pytester.makepyfile(TESTS)
     pytester.makeini("[pytest]\nmarkers = image(image): run inside")
-    pytester.plugins = [marker]
-    items, _ = pytester.inline_genitems("-p", "no:imagebuild")
+    items, _ = pytester.inline_genitems("-p", "no:imagebuild", "-p", marker.__name__)
 
     assert [item.nodeid.partition("::")[2] for item in items] == IDS
     labels = [getattr(marker.image_of(item), "label", None) for item in items]

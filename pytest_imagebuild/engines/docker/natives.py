@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from docker.errors import DockerException
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer, Reaper
 from testcontainers.core.docker_client import get_docker_host
 from testcontainers.core.exceptions import ContainerConnectException
+from testcontainers.core.labels import create_labels
 
 from pytest_imagebuild.engines.docker.connection import LOST
 from pytest_imagebuild.engines.docker.work import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from docker import DockerClient
     from typing_extensions import Self
@@ -36,38 +37,44 @@ class NativeContainer(DockerContainer):
     `start` creates and starts it; the network is the caller's choice, the reaper is no part of it.
     """
 
-    def __init__(self, client: DockerClient, image: str, **kwargs: Any) -> None:
+    def __init__(
+        self, client: DockerClient, image: str, environment: Mapping[str, str], ports: Sequence[int] = ()
+    ) -> None:
         with _constructing, _environment_kept():
             # With a version it asks no daemon. It may resolve another one than this engine did, so it is replaced.
-            super().__init__(image, docker_client_kw={"version": client.api.api_version}, **kwargs)
+            super().__init__(image, docker_client_kw={"version": client.api.api_version})
         self.get_docker_client().client.close()
         self.get_docker_client().client = client
         # Without the prefix that testcontainers puts before the names of images on Docker Hub.
         self.image = image
+        self.env.update(environment)
+        self.with_exposed_ports(*ports)
+
+    @property
+    def name(self) -> str:
+        """The id of the container."""
+        return str(self.get_wrapped_container().id)
 
     def create(self) -> str:
         """Create the container and return its id."""
         self._configure()
-        self._container = self.get_docker_client().create(
-            self.image,
-            command=self._command,
-            environment=self.env,
-            ports=self.ports,
-            **self._kwargs,
+        settings = {**self._kwargs, "labels": create_labels(self.image, self._kwargs.get("labels"))}
+        self._container = self.get_docker_client().client.containers.create(
+            self.image, command=self._command, environment=self.env, ports=self.ports, **settings
         )
-        return self.get_container_id()
+        return self.name
 
     def start(self) -> Self:
         """Create the container, unless that is done, and start it."""
         if self._container is None:
             self.create()
-        self.get_docker_client().start(self.get_wrapped_container())
+        self.get_wrapped_container().start()
         return self
 
     def stop(self, force: bool = True, delete_volume: bool = True) -> None:  # noqa: ARG002
         """Kill and remove it. The client stays open: it belongs to the engine."""
         if self._container is not None:
-            remove(self.get_docker_client().client.api, self.get_container_id())
+            remove(self.get_docker_client().client.api, self.name)
 
 
 def start_ryuk_if_present(connection: Connection) -> None:

@@ -28,8 +28,7 @@ _MOST_LINKS = 40
 def start_service(launcher: Launcher, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
     """Start a container that runs `spec.command`, else what the image itself runs."""
     client, host = launcher.client, launcher.host
-    native = NativeContainer(client, layer.reference).with_envs(**spec.environment).with_exposed_ports(*spec.ports)
-    native.with_kwargs(
+    native = NativeContainer(client, layer.reference, spec.environment, spec.ports).with_kwargs(
         **({"entrypoint": list(spec.command)} if spec.command else {}),
         labels=dict(launcher.labels),
         init=host.init or None,
@@ -53,7 +52,7 @@ class ServiceContainer:
         self._launcher = launcher
         self._api = launcher.client.api
         self._native = native
-        self._container = native.get_container_id()
+        self._container = native.name
 
     @property
     def native(self) -> NativeContainer:

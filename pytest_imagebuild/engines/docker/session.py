@@ -35,8 +35,7 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
     Its input closes when this process dies, so the worker ends then, and the daemon removes what has ended.
     """
     client, host = launcher.client, launcher.host
-    native = NativeContainer(client, layer.reference).with_envs(**spec.environment)
-    native.with_kwargs(
+    native = NativeContainer(client, layer.reference, spec.environment).with_kwargs(
         entrypoint=list(spec.command),
         stdin_open=True,
         auto_remove=True,

@@ -1,0 +1,118 @@
+"""The `imagebuild` command, run as a user runs it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BASE
+
+
+@pytest.fixture
+def images(project: pytest.Pytester, nonce: str) -> pytest.Pytester:
+    """Return a project with a module of images, and a test that uses one of them."""
+    project.makepyfile(
+        definitions=f"""
+        from pytest_imagebuild import Image
+        small = Image.from_registry("{BASE}").run_commands(": {nonce}")
+        broken = small.run_commands("echo no luck; exit 3")
+        """,
+        test_small="""
+        import pytest
+        from definitions import small
+
+        @pytest.mark.image(small)
+        def test_it():
+            pass
+        """,
+    )
+    return project
+
+
+def command(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return project.run(str(Path(sys.executable).with_name("imagebuild")), *arguments, timeout=120)
+
+
+def test_build_builds_an_image_by_its_name_and_prints_what_the_engine_knows_it_by(images: pytest.Pytester) -> None:
+    first = command(images, "build", "definitions.py:small")
+    second = command(images, "build", "definitions:small")
+    assert (first.ret, second.ret) == (0, 0), first.stderr.str()
+    assert re.search(r"^definitions\.py:small: sha256:[0-9a-f]{64}$", first.stdout.str(), re.MULTILINE)
+    assert re.search(r"built [12] in ", first.stdout.str())
+    assert "built 0" in second.stdout.str()
+
+
+def test_build_of_what_fails_says_why_and_ends_with_one(images: pytest.Pytester) -> None:
+    result = command(images, "build", "definitions.py:broken", "definitions.py:small")
+    assert result.ret == 1
+    assert re.search(r"definitions\.py:\d+: run_commands\(.*\) failed", result.stderr.str())
+    assert "exit code: 3" in result.stderr.str()
+    assert "definitions.py:small: sha256:" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("definitions.py", "'definitions.py' does not name an image. Write FILE.py:NAME or MODULE:NAME."),
+        ("nowhere.py:small", "nowhere.py does not exist"),
+        ("nowhere:small", "module 'nowhere' cannot be imported"),
+        ("definitions.py:tiny", "should name an Image, found nothing. Images in definitions.py: broken, small."),
+    ],
+)
+def test_a_name_that_is_no_image_is_explained(images: pytest.Pytester, name: str, sentence: str) -> None:
+    result = command(images, "build", name)
+    assert result.ret == 1
+    assert sentence in result.stderr.str()
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_ls_lists_built_layers_with_size_and_age(images: pytest.Pytester, nonce: str) -> None:
+    assert command(images, "build", "definitions.py:small").ret == 0
+    result = command(images, "ls")
+    assert result.ret == 0
+    assert re.search(rf'^[0-9a-f]{{12}} +[\d.]+ MB +[\d.]+ d +run_commands\(": {nonce}"\)$', result.stdout.str(), re.M)
+
+
+def test_lock_writes_the_records_of_the_tests_and_drops_those_that_nothing_uses(images: pytest.Pytester) -> None:
+    assert command(images, "lock").ret == 0
+    lockfile = images.path / "imagebuild.lock"
+    before = lockfile.read_text()
+    assert f'reference = "{BASE}"' in before
+    lockfile.write_text(before.replace("[[base]]", _unused() + "\n[[base]]", 1))
+    assert command(images, "lock", "test_small.py").ret == 0
+    assert "unused:1" in lockfile.read_text()
+    assert command(images, "lock").ret == 0
+    assert lockfile.read_text() == before
+
+
+def test_lock_check_changes_nothing_and_fails_where_a_record_is_missing(images: pytest.Pytester) -> None:
+    result = command(images, "lock", "--check")
+    assert result.ret == 1
+    assert "imagebuild.lock: no record for" in result.stderr.str()
+    assert not (images.path / "imagebuild.lock").exists()
+    assert command(images, "lock").ret == 0
+    assert command(images, "lock", "--check").ret == 0
+
+
+def test_lock_of_tests_that_cannot_be_collected_changes_nothing(images: pytest.Pytester) -> None:
+    images.makepyfile(test_bad="import nothing_of_that_name")
+    result = command(images, "lock")
+    assert result.ret == 1
+    assert "the tests cannot be collected" in result.stderr.str()
+    assert not (images.path / "imagebuild.lock").exists()
+
+
+def test_doctor_says_what_it_found_and_what_helps(images: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = command(images, "doctor")
+    assert good.ret == 0
+    assert re.search(r"^ok +docker engine: [\d.]+\S*, linux/", good.stdout.str(), re.MULTILINE)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    bad = command(images, "doctor")
+    assert bad.ret == 1
+    assert re.search(r"^FAIL +docker engine: none that can be used\n +\S", bad.stdout.str(), re.MULTILINE)
+
+
+def _unused() -> str:
+    return f'[[base]]\nreference = "unused:1"\nplatform = "linux/amd64"\nsource = "registry"\ndigest = "sha256:{"0" * 64}"\n'
