@@ -1,9 +1,9 @@
 """What a warm run costs: trivial tests in a container, beside the same tests on the host and in `docker run`.
 
-`python benchmarks/warm.py [--rounds 5] [--counts 1,200,2000]`: in each round every number of tests is run by plain pytest
-on the host, by this plugin in a container of an image that is built, and by `docker run` of an image that has pytest.
-Prints medians in seconds, with the ratio to the host. Needs an engine (DOCKER_HOST, or Docker's usual socket) and, for
-the third column, the `docker` command.
+`python benchmarks/warm.py [--rounds 5] [--counts 1,200,2000]`: in each round every number of tests is run by plain
+pytest on the host, by this plugin in a container of an image that is built, and by `docker run` of an image that has
+pytest. Prints medians in seconds, with the ratio to the host. Needs an engine (DOCKER_HOST, or Docker's usual socket)
+and, for the third column, the `docker` command.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def prepare(project: Path, counts: list[int]) -> dict[str, Callable[[int], objec
         built = call(project, [command, "build", f"test_image_{counts[0]}.py:with_pytest"])
         reference = built.splitlines()[-2].split()[-1]
         mounted = ["-v", f"{project}:{project}", "-w", str(project), "-e", "PYTHONDONTWRITEBYTECODE=1"]
-        docker = ["docker", "run", "--rm", *mounted, reference, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        docker = ["docker", "run", "--rm", *mounted, reference, "python3", *plain[1:]]
         runs["docker run"] = lambda count: call(project, [*docker, f"test_host_{count}.py"])
         runs["docker run"](counts[0])
     return runs
@@ -99,7 +99,9 @@ def call(project: Path, command: list[str]) -> str:
 def show(names: list[str], counts: list[int], medians: dict[tuple[str, int], float]) -> None:
     print(f"{'tests':>6}" + "".join(f"{name:>20}" for name in names))
     for count in counts:
-        cells = (f"{medians[name, count]:9.2f} s ({medians[name, count] / medians['host', count]:5.2f})" for name in names)
+        cells = (
+            f"{medians[name, count]:.2f} s ({medians[name, count] / medians['host', count]:.2f})" for name in names
+        )
         print(f"{count:>6}" + "".join(f"{cell:>20}" for cell in cells))
 
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import math
 import sys
-import tomllib
 
 import pytest
 
@@ -23,5 +23,5 @@ def test_each_image_has_its_own_python(image_under_test: Image) -> None:
     assert sys.version_info[:2] == series[image_under_test]
 
 
-def test_the_parser_is_there_in_both() -> None:
-    assert tomllib.loads("answer = 42") == {"answer": 42}
+def test_both_know_cube_roots() -> None:
+    assert math.cbrt(27) == pytest.approx(3)

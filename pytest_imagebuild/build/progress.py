@@ -40,6 +40,9 @@ class Display(Progress, Protocol):
     def showing(self) -> AbstractContextManager[None]:
         """Show what happens meanwhile."""
 
+    def note(self, text: str) -> None:
+        """Show a line of its own."""
+
 
 class NullProgress:
     """Hears nothing."""

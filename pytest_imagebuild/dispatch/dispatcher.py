@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -26,6 +27,9 @@ AT_ONCE = 4
 """Sessions that are started, or ended, side by side."""
 
 _STOP_SECONDS = 30.0
+
+_NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imagebuild)/.*\n?')
+"""Frames of a stack, as faulthandler prints them, that run the test."""
 
 StartSession = Callable[[SessionKey], Session]
 
@@ -271,4 +275,5 @@ def _last_words(error: Exception) -> tuple[tuple[str, str], ...]:
             title = "Stacks of the worker"
         case _:
             return ()
-    return ((title, text),) if text.strip() else ()
+    shown = _NOT_OF_THE_USER.sub("", text)
+    return ((title, shown),) if shown.strip() else ()

@@ -26,6 +26,9 @@ from pytest_imagebuild.options import Options
 
 __all__ = ["Run"]
 
+NAMED = 4
+"""Images that the header names."""
+
 
 class Run:
     """Everything that this plugin keeps for one pytest session that uses images."""
@@ -154,10 +157,21 @@ class Run:
         for error in built.values():
             if isinstance(error, (LockfileError, EngineUnavailableError)):
                 raise pytest.UsageError(str(error)) from error
-        for image, outcome in built.items():
-            if isinstance(outcome, BuiltLayer):
-                self._announce(image, outcome)
+        sound = {image: outcome for image, outcome in built.items() if isinstance(outcome, BuiltLayer)}
+        if self._config.hook.pytest_image_built.get_hookimpls():
+            for image, layer in sound.items():
+                # Below the runtime layer is the image as its definition says.
+                self._announce(image, self.workspace.engine.find(layer.labels.parent, layer.labels.namespace) or layer)
+        if sound:
+            self.display.note(self._header(list(sound)))
         return built
+
+    def _header(self, images: Sequence[Image]) -> str:
+        """Return the line that says where the tests will run."""
+        names = list(dict.fromkeys(image.label for image in images))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        engine = self.workspace.engine
+        return f"{', '.join(names[:NAMED])}{more} on {engine.name} {engine.capabilities().version}"
 
     def _announce(self, image: Image, layer: BuiltLayer) -> None:
         self._config.hook.pytest_image_built(

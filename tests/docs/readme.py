@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+"""Runs a command line in a folder: `(line, folder, *, timeout, **variables)`."""
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

@@ -110,3 +110,22 @@ class Inner:
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         return self.begin(*arguments, **environment).wait()
+
+
+def outcomes(ran: Ran) -> dict[str, str]:
+    """Return the words that `-v` prints after the names of tests, without their file."""
+    words = ("PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL")
+    found = {}
+    for line in ran.lines:
+        name, _, rest = line.partition(" ")
+        if "::" in name and rest.split(" ")[0] in words:
+            found[name.partition("::")[2]] = rest.split(" ")[0]
+    return found
+
+
+def failure_of(ran: Ran, name: str) -> str:
+    """Return what the terminal tells of the failure of a test."""
+    lines = ran.lines
+    begin = next(n for n, line in enumerate(lines) if line.startswith("_") and f" {name} " in line)
+    end = next(n for n in range(begin + 1, len(lines)) if lines[n].startswith(("_", "=")))
+    return "\n".join(lines[begin:end])

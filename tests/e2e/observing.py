@@ -108,9 +108,7 @@ class Events:
         if event["Type"] == "volume":
             self._markers.add(event["Actor"]["ID"])
         elif event["Type"] == "container" and attributes.get(LOCK, "").startswith(self._owner):
-            self._all.append(
-                Event(event["Action"], event["Actor"]["ID"], event["timeNano"] / 1e9, attributes)
-            )
+            self._all.append(Event(event["Action"], event["Actor"]["ID"], event["timeNano"] / 1e9, attributes))
 
     def _catch_up(self) -> None:
         marker = f"marker-{uuid.uuid4().hex}"
@@ -145,7 +143,8 @@ class Recorder:
         # The path of a socket is limited to 108 bytes, so it does not lie in the folder of the test.
         self._folder = Path(tempfile.mkdtemp(prefix="recorder"))
         self._gate = socket.socket(socket.AF_UNIX)
-        self._relay = Relay(self._gate, _engine_socket, self._note)
+        self._engine = os.environ["DOCKER_HOST"].removeprefix("unix://")
+        self._relay = Relay(self._gate, self._connect, self._note)
 
     @property
     def address(self) -> str:
@@ -164,14 +163,13 @@ class Recorder:
         self._relay.shut()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _connect(self) -> socket.socket:
+        engine = socket.socket(socket.AF_UNIX)
+        engine.connect(self._engine)
+        return engine
+
     def _note(self, data: bytes) -> None:
         self.calls += [Call(method.decode(), path.decode()) for method, path in self._REQUEST.findall(data)]
-
-
-def _engine_socket() -> socket.socket:
-    engine = socket.socket(socket.AF_UNIX)
-    engine.connect(os.environ["DOCKER_HOST"].removeprefix("unix://"))
-    return engine
 
 
 # Images and containers -----------------------------------------------------------------------------------------------

@@ -215,7 +215,11 @@ def test_a_debian_package_is_pinned_by_version_and_hash(locking: Locking, index:
 
     other_bytes.assert_outcomes(failed=1)
     other_bytes.stdout.fnmatch_lines(
-        ['*apt_install("demo") failed', f"*imagebuild: demo=1.0-1 in the index has not the locked sha256 {sha256}", f"*{CHANGED}"]
+        [
+            '*apt_install("demo") failed',
+            f"*imagebuild: demo=1.0-1 in the index has not the locked sha256 {sha256}",
+            f"*{CHANGED}",
+        ]
     )
     gone.assert_outcomes(failed=1)
     gone.stdout.fnmatch_lines(['*apt_install("demo") failed', "*imagebuild: the index has no demo=1.0-1", f"*{GONE}"])

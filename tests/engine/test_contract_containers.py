@@ -217,8 +217,19 @@ def test_a_service_is_reached_at_its_port(service: Service) -> None:
             assert time.monotonic() < deadline, service.logs()
             time.sleep(0.1)
     assert "starting" in service.logs()
-    with pytest.raises(EngineError, match="port 9 of the container is not published"):
+    with pytest.raises(EngineError, match="port 9 of the container is not published, but 8000: ask for it"):
         service.port(9)
+
+
+def test_a_service_that_ended_says_so_when_it_is_asked_for_a_port(box: Bench) -> None:
+    service = box.engine.serve(box.base, ServiceSpec(command=("sh", "-c", "echo no luck; exit 3"), ports=(8000,)))
+    deadline = time.monotonic() + SECONDS
+    while "no luck" not in service.logs():
+        assert time.monotonic() < deadline
+    time.sleep(0.5)
+    with pytest.raises(EngineError, match=r"the container has ended \(exit code 3\): no luck"):
+        service.port(8000)
+    service.stop()
 
 
 def test_commands_run_in_a_service(service: Service) -> None:

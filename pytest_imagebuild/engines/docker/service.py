@@ -40,7 +40,7 @@ def start_service(launcher: Launcher, layer: BuiltLayer, spec: ServiceSpec) -> S
         except BaseException:
             native.stop()
             raise
-    service = ServiceContainer(launcher, native)
+    service = ServiceContainer(launcher, native, spec.ports)
     launcher.running.add(service)
     return service
 
@@ -48,10 +48,11 @@ def start_service(launcher: Launcher, layer: BuiltLayer, spec: ServiceSpec) -> S
 class ServiceContainer:
     """A running container of `image_container`."""
 
-    def __init__(self, launcher: Launcher, native: NativeContainer) -> None:
+    def __init__(self, launcher: Launcher, native: NativeContainer, ports: Sequence[int]) -> None:
         self._launcher = launcher
         self._api = launcher.client.api
         self._native = native
+        self._ports = ports
         self._container = native.name
 
     @property
@@ -61,12 +62,15 @@ class ServiceContainer:
 
     def port(self, container_port: int) -> tuple[str, int]:
         """Return the host and port on which `container_port` can be reached from the test."""
-        try:
-            with engine_errors(f"find port {container_port}"):
-                return self._native.get_container_host_ip(), self._native.get_exposed_port(container_port)
-        except EngineError as error:
-            message = f"port {container_port} of the container is not published, or it has ended: {error}"
-            raise EngineError(message) from error
+        if container_port not in self._ports:
+            published = ", ".join(map(str, self._ports)) or "none"
+            raise EngineError(f"port {container_port} of the container is not published, but {published}: ask for it")
+        with engine_errors(f"find port {container_port} of a container"):
+            state = self._api.inspect_container(self._container)["State"]
+            if not state["Running"]:
+                message = f"the container has ended (exit code {state['ExitCode']}): {self.logs()[-2000:].strip()}"
+                raise EngineError(message)
+            return self._native.get_container_host_ip(), self._native.get_exposed_port(container_port)
 
     def exec(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> ExecResult:
         """Run a command in the container."""

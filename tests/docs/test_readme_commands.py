@@ -1,0 +1,32 @@
+"""The two commands at the top of the README, in a fresh checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from readme import Shell, section
+
+EXAMPLES, TESTS = (block.text for block in section("Two commands").blocks)
+SUMMARY = "imagebuild (docker): layers: reused "
+TIMEOUT = 900
+
+
+def test_the_first_runs_the_examples_and_the_second_time_builds_nothing(checkout: Path, shell: Shell) -> None:
+    first = shell(EXAMPLES, checkout, timeout=TIMEOUT)
+    assert first.returncode == 0, first.stdout
+    second = shell(EXAMPLES, checkout, timeout=TIMEOUT)
+    assert second.returncode == 0, second.stdout
+    (summary,) = (line for line in second.stdout.splitlines() if line.startswith(SUMMARY))
+    assert summary.endswith(", built 0")
+
+
+# All of its environments would run this test again, so one that is quick stands for them; `.ci/run` runs them all.
+def test_the_second_runs_tox(checkout: Path, shell: Shell) -> None:
+    ran = shell(TESTS, checkout, timeout=TIMEOUT, TOXENV="lint", TOX_OVERRIDE="testenv:lint.commands=ruff --version")
+    assert ran.returncode == 0, ran.stdout
+    assert "lint: OK" in ran.stdout
+
+
+def test_ci_runs_both() -> None:
+    script = (Path(__file__).parents[2] / ".ci" / "run").read_text()
+    assert all(f"command_block {number}" in script for number in (1, 2))
