@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +28,7 @@ class HostRun(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltImage:
-    """A built image. `key` is its layer key, `reference` what the engine knows it by (on the docker engine an image id)."""
+    """A built image. `key` is its layer key, `reference` what the engine knows it by, on docker an image id."""
 
     key: str
     reference: str
@@ -39,11 +39,7 @@ def builder(run: HostRun) -> Callable[[Image], BuiltImage]:
 
     def build(image: Image) -> BuiltImage:
         __tracebackhide__ = True
-        try:
-            layer = run.build(image)
-        except ImageBuildError as error:
-            # How it came to this inside the plugin is noise to who wrote the image.
-            raise error.with_traceback(None) from None
+        layer = _built(run, image, "image_build")
         return BuiltImage(key=layer.labels.key, reference=layer.reference)
 
     return build
@@ -52,27 +48,36 @@ def builder(run: HostRun) -> Callable[[Image], BuiltImage]:
 @contextmanager
 def services(run: HostRun) -> Iterator[Callable[..., Service]]:
     """Give the function that `image_container` gives to a test; stop every container at the end."""
-    started: list[Service] = []
+    with ExitStack() as started:
 
-    def start(
-        image: Image,
-        *,
-        command: Sequence[str] = (),
-        ports: Sequence[int] = (),
-        env: Mapping[str, str] | None = None,
-    ) -> Service:
-        if isinstance(command, str):
-            raise pytest.UsageError(
-                "image_container: command takes a list of strings, found a string. "
-                f'Write command=["sh", "-c", {command!r}] to run it in a shell.'
-            )
-        spec = ServiceSpec(command=tuple(command), environment=dict(env or {}), ports=tuple(ports))
-        service = run.serve(run.build(image), spec)
-        started.append(service)
-        return service
+        def start(
+            image: Image,
+            *,
+            command: Sequence[str] = (),
+            ports: Sequence[int] = (),
+            env: Mapping[str, str] | None = None,
+        ) -> Service:
+            __tracebackhide__ = True
+            layer = _built(run, image, "image_container")
+            if isinstance(command, str):
+                raise pytest.UsageError(
+                    "image_container: command takes a list of strings, found a string. "
+                    f'Write command=["sh", "-c", {command!r}] to run it in a shell.'
+                )
+            spec = ServiceSpec(command=tuple(command), environment=dict(env or {}), ports=tuple(ports))
+            service = run.serve(layer, spec)
+            started.callback(service.stop)
+            return service
 
-    try:
         yield start
-    finally:
-        for service in reversed(started):
-            service.stop()
+
+
+def _built(run: HostRun, image: object, fixture: str) -> BuiltLayer:
+    __tracebackhide__ = True
+    if not isinstance(image, Image):
+        raise pytest.UsageError(f"{fixture} takes an Image, found {type(image).__name__} {image!r}.")
+    try:
+        return run.build(image)
+    except ImageBuildError as error:
+        # How it came to this inside the plugin is noise to who wrote the image.
+        raise error.with_traceback(None) from None

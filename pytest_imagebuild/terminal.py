@@ -122,9 +122,7 @@ class BuildDisplay:
             from rich.live import Live  # noqa: PLC0415
 
             console = Console(file=self.stream)
-            self._live = Live(
-                console=console, get_renderable=self._table, refresh_per_second=REFRESH, transient=True
-            )
+            self._live = Live(console=console, get_renderable=self._table, refresh_per_second=REFRESH, transient=True)
             self._live.start()
 
     def _table(self) -> Table:

@@ -144,8 +144,12 @@ offered=$(apt-cache show --no-all-versions {exact} | awk '
 for pin in {pins}; do
   case "$offered" in
     *";$pin,"*) ;;
-    *";${{pin% *}} "*) echo "imagebuild: ${{pin% *}} in the index has not the locked sha256 ${{pin#* }}"; exit {changed} ;;
-    *) echo "imagebuild: the index has no ${{pin% *}}"; exit {gone} ;;
+    *";${{pin% *}} "*)
+      echo "imagebuild: ${{pin% *}} in the index has not the locked sha256 ${{pin#* }}"
+      exit {changed} ;;
+    *)
+      echo "imagebuild: the index has no ${{pin% *}}"
+      exit {gone} ;;
   esac
 done
 apt-get install -y --no-install-recommends --allow-downgrades {exact} || exit

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from pytest_imagebuild.errors import LockfileError
 from pytest_imagebuild.lockfile import Lockfile, normal_name
 
 __all__ = ["LockMode", "LockStore"]
+
+NOTES = ".upgraded"
+NOTES_KEPT_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +70,27 @@ class LockStore:
             if after != before or not self.path.exists():
                 self._replace(after.dumps())
             return after
+
+    def noted(self, run: str) -> set[str]:
+        """Return what processes of a run have noted."""
+        try:
+            return set(self._notes(run).read_text(encoding="utf-8").split())
+        except FileNotFoundError:
+            return set()
+
+    def note(self, run: str, name: str) -> None:
+        """Let the other processes of a run know that one of them resolved `name` again."""
+        notes = self._notes(run)
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        for old in notes.parent.glob(f"*{NOTES}"):
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > NOTES_KEPT_SECONDS:
+                    old.unlink()
+        with notes.open("a", encoding="utf-8") as stream:
+            stream.write(f"{name}\n")
+
+    def _notes(self, run: str) -> Path:
+        return self._guard.with_name(f"{self._guard.stem}-{run}{NOTES}")
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

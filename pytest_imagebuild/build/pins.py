@@ -26,12 +26,14 @@ Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
 class Pins:
     """The pins of one run, on one platform.
 
-    `before` is what the file held when the run began, `lockfile` when it was last read or written.
+    `before` is what the file held when the run began, `lockfile` when it was last read or written. `run` is shared by
+    the processes of a run: what one of them resolved again, the others take.
     """
 
     store: LockStore
     mode: LockMode
     platform: str
+    run: str
     before: Lockfile
     lockfile: Lockfile
     used_bases: set[tuple[str, str]] = field(default_factory=set)
@@ -40,7 +42,7 @@ class Pins:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def read(cls, store: LockStore, mode: LockMode, platform: str) -> Pins:
+    def read(cls, store: LockStore, mode: LockMode, platform: str, *, run: str) -> Pins:
         """Read the lockfile. Raises LockfileError, also for a name to upgrade that it does not hold."""
         lockfile = store.read()
         _refuse_unknown_names(mode, lockfile, store.path.name)
@@ -48,6 +50,7 @@ class Pins:
             store=store,
             mode=mode,
             platform=platform,
+            run=run,
             before=lockfile,
             lockfile=lockfile,
         )
@@ -93,7 +96,7 @@ class Pins:
         pin = ask()
         record = BaseRecord(reference=layer.root, platform=self.platform, source=pin.source, digest=pin.digest)
         self._change(lambda lockfile: lockfile.with_base(record))
-        self.upgraded.add(layer.root)
+        self._note(layer.root)
         return pin
 
     def resolve_packages(self, layer: PlannedLayer, install: Install, resolve: Resolver) -> tuple[Pin, ...]:
@@ -114,7 +117,7 @@ class Pins:
         pins = resolve(install, self._preferences(record))
         record = replace(record, packages=pins)
         self._change(lambda lockfile: lockfile.with_layer(record))
-        self.upgraded.add(layer.definition)
+        self._note(layer.definition)
         return pins
 
     def unused(self) -> Lockfile:
@@ -141,6 +144,13 @@ class Pins:
     def _reread(self) -> None:
         with self._guard:  # or an older reading of another thread could replace a newer one
             self.lockfile = self.store.read()
+            if self.mode.upgrade:
+                self.upgraded |= self.store.noted(self.run)
+
+    def _note(self, resolved: str) -> None:
+        self.upgraded.add(resolved)
+        if self.mode.upgrade:
+            self.store.note(self.run, resolved)
 
     def _change(self, update: Callable[[Lockfile], Lockfile]) -> None:
         with self._guard:

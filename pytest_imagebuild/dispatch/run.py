@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
@@ -46,6 +47,7 @@ class Run:
     @property
     def workspace(self) -> Workspace:
         """The engine and builder of this run, opened at first use. Raises pytest.UsageError."""
+        __tracebackhide__ = True
         if self._workspace is None:
             self._workspace = self._open()
         return self._workspace
@@ -90,7 +92,8 @@ class Run:
 
     def build(self, image: Image) -> BuiltLayer:
         """Build one image for a fixture of the host. Raises what kept it from being built."""
-        with self.display.showing():
+        __tracebackhide__ = True
+        with self._uncaptured(), self.display.showing():
             outcome = self.workspace.build([image], for_tests=False)[image]
         if isinstance(outcome, Exception):
             raise outcome
@@ -99,6 +102,7 @@ class Run:
 
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> Service:
         """Start a service container for a fixture of the host."""
+        __tracebackhide__ = True
         return self.workspace.engine.serve(layer, spec)
 
     def counts(self) -> dict[str, float | str]:
@@ -131,7 +135,14 @@ class Run:
             dispatcher.start(sound[: 1 if self._is_worker else AT_ONCE])
         return dispatcher
 
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        """Let a build that a test waits for be seen."""
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        disabled: AbstractContextManager[None] = capture.global_and_fixture_disabled() if capture else nullcontext()
+        return disabled
+
     def _open(self) -> Workspace:
+        __tracebackhide__ = True
         try:
             engine = choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
             workspace = Workspace.open(

@@ -73,7 +73,7 @@ class Workspace:
         )
         version = choose(environ, options.builder_version)
         capabilities = engine.capabilities()
-        pins = Pins.read(LockStore(options.lockfile, options.cache_dir), mode, capabilities.platform)
+        pins = Pins.read(LockStore(options.lockfile, options.cache_dir), mode, capabilities.platform, run=run)
         return cls(
             engine=engine,
             builder=ImageBuilder(engine, pins, settings, progress),

@@ -23,7 +23,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client() -> docker.DockerClient:
     """Return a client of the engine that the tests run on, for what is checked behind the plugin's back."""
     if "DOCKER_HOST" not in os.environ:
-        pytest.fail("DOCKER_HOST is not set: start the test ground with `eval \"$(tests/ground/up)\"`", pytrace=False)
+        pytest.fail('DOCKER_HOST is not set: start the test ground with `eval "$(tests/ground/up)"`', pytrace=False)
     return docker.from_env()
 
 

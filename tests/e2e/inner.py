@@ -126,6 +126,6 @@ def outcomes(ran: Ran) -> dict[str, str]:
 def failure_of(ran: Ran, name: str) -> str:
     """Return what the terminal tells of the failure of a test."""
     lines = ran.lines
-    begin = next(n for n, line in enumerate(lines) if line.startswith("_") and f" {name} " in line)
-    end = next(n for n in range(begin + 1, len(lines)) if lines[n].startswith(("_", "=")))
+    begin = next(n for n, line in enumerate(lines) if line.startswith("___") and f" {name} " in line)
+    end = next(n for n in range(begin + 1, len(lines)) if lines[n].startswith(("___", "===")))
     return "\n".join(lines[begin:end])

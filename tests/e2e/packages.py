@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
 import json
+import socket
 import ssl
 import tarfile
 import threading
@@ -93,11 +95,13 @@ class PackageIndex:
     """Serves the simple API (PEP 503 and 691) at an address of this machine; sends who asks for others to PyPI.
 
     Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who
-    does not say it.
+    does not say it. It is a proxy as well: what is asked for in the plain gets an answer of two words, a tunnel leads
+    to where `names` ("host:port" by name) says, else to where it was asked to.
     """
 
     def __init__(self, host: str, *, login: str = "", tls: ssl.SSLContext | None = None) -> None:
         self.host = host
+        self.names: dict[str, str] = {}
         self.login = login
         self.visits: list[Visit] = []
         self._files: dict[str, dict[str, bytes]] = {}
@@ -189,9 +193,29 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def do_GET(self) -> None:
+    def do_CONNECT(self) -> None:
+        index = self.server.index
+        name, _, port = self.path.partition(":")
+        status, _, headers = index.answer(self._visit(), wants_json=False)
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.close_connection = True
+        if status == 200:
+            host, _, port = index.names.get(name, f"{name}:{port}").partition(":")
+            with socket.create_connection((host, int(port)), 20) as server:
+                back = threading.Thread(target=_pump, args=(server, self.connection))
+                back.start()
+                _pump(self.connection, server)
+                back.join(20)
+
+    def _visit(self) -> Visit:
         said = self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or ""
-        visit = Visit(self.path, base64.b64decode(said.removeprefix("Basic ")).decode())
+        return Visit(self.path, base64.b64decode(said.removeprefix("Basic ")).decode())
+
+    def do_GET(self) -> None:
+        visit = self._visit()
         wants_json = JSON in self.headers.get("Accept", "")
         status, body, headers = self.server.index.answer(visit, wants_json=wants_json)
         self.send_response(status)
@@ -205,6 +229,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
         pass
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _sha256(data: bytes) -> str:

@@ -47,7 +47,7 @@ def pytest_assertrepr_compare(op, left, right):
 
 def pytest_runtest_logreport(report):
     path = os.environ.get("RECORD_REPORTS")
-    if path:
+    if path and "PYTEST_XDIST_WORKER" not in os.environ:
         with open(path, "a", encoding="utf-8") as file:
             print(json.dumps({
                 "nodeid": report.nodeid,
@@ -885,14 +885,18 @@ def _junit(project: Inner) -> Path:
 
 
 _CHANGES = (
-    (r"/tmp/pytest-of-\w+/pytest-\d+", "TMP"),
+    (r"/tmp/pytest-of-\w+/pytest-\d+(/popen-gw\d)?", "TMP"),
     (r"\b0x[0-9a-f]+\b", "0x"),
     (r"/[\w./-]+/site-packages/", "SITE/"),
     (r"\(cache from \d:\d\d:\d\d ago", "(cache from N ago"),
     (r"\b\d+\.\d+s( setup| call| teardown)\b", r"Ns\1"),
     (r" in \d+\.\d+s( \(\d+:\d\d:\d\d\))?", " in Ns"),
     (r"(?m)^imagebuild\b.*\n", ""),
-    (r"available fixtures: [\w, ]*", "available fixtures: ..."),  # plugins of the host have some that the container has not
+    (r"\[gw\d\] linux -- Python [\d.]+ [\w./-]*/python[\d.]*(\\n)?", ""),  # which xdist worker it was is chance
+    (
+        r"available fixtures: [\w, ]*",
+        "available fixtures: ...",
+    ),  # plugins of the host have some that the container has not
     (r"(?m)^- generated xml file: .* -$\n", ""),
     (r"(?m)^ +[~^]{2,} *$\n", ""),  # the marks of newer Pythons below a line of a traceback
     (r"(?m)^([=_!-])\1+ (.*?) ?\1+$", r"\1\1 \2 \1\1"),

@@ -6,6 +6,7 @@ import re
 
 import docker
 import pytest
+
 from conftest import BASE
 
 HEAD = f"""\
@@ -35,7 +36,7 @@ def test_an_unknown_base_says_what_was_asked_and_what_to_do(project: pytest.Pyte
 
 
 def test_a_failing_command_shows_the_command_the_line_the_end_of_its_output_and_the_exit_code(
-    project: pytest.Pytester, client: docker.DockerClient, nonce: str
+    project: pytest.Pytester, client: docker.DockerClient, cache_dir: Path, nonce: str
 ) -> None:
     command = f"for n in $(seq 200); do echo {nonce} line $n; done; echo to stderr >&2; exit 7"
     result = outcome(project, f'image = (base\n    .run_commands("true")\n    .run_commands("{command}"))')
@@ -49,9 +50,7 @@ def test_a_failing_command_shows_the_command_the_line_the_end_of_its_output_and_
     assert f"{nonce} line 1\n" not in text
     assert "Traceback" not in text
     assert [image for image in client.images.list(all=True) if nonce in str(image.labels)] == []
-    assert [
-        box for box in client.containers.list(all=True, filters={"label": "imagebuild.run"}) if nonce in box.name
-    ] == []
+    assert containers_of(client, cache_dir) == []
 
 
 def test_every_test_of_a_failed_image_gets_its_own_error_and_the_others_run(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import BASE
 
 
@@ -72,7 +73,9 @@ def test_ls_lists_built_layers_with_size_and_age(images: pytest.Pytester, nonce:
     assert command(images, "build", "definitions.py:small").ret == 0
     result = command(images, "ls")
     assert result.ret == 0
-    assert re.search(rf'^[0-9a-f]{{12}} +[\d.]+ MB +[\d.]+ d +run_commands\(": {nonce}"\)$', result.stdout.str(), re.M)
+    assert re.search(
+        rf'^[0-9a-f]{{12}} +[\d.]+ MB +[\d.]+ d +run_commands\(": {nonce}"\)$', result.stdout.str(), re.MULTILINE
+    )
 
 
 def test_lock_writes_the_records_of_the_tests_and_drops_those_that_nothing_uses(images: pytest.Pytester) -> None:
@@ -115,4 +118,5 @@ def test_doctor_says_what_it_found_and_what_helps(images: pytest.Pytester, monke
 
 
 def _unused() -> str:
-    return f'[[base]]\nreference = "unused:1"\nplatform = "linux/amd64"\nsource = "registry"\ndigest = "sha256:{"0" * 64}"\n'
+    fields = {"reference": "unused:1", "platform": "linux/amd64", "source": "registry", "digest": f"sha256:{'0' * 64}"}
+    return "\n".join(["[[base]]", *(f'{name} = "{value}"' for name, value in fields.items()), ""])

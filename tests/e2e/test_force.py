@@ -12,6 +12,8 @@ import pytest
 from bases import OwnBase, own_base
 from observing import Events, layers_of
 
+from pytest_imagebuild.engines.docker import DockerEngine
+
 TIMEOUT = 120
 
 # The step that a test may force is in the middle of `own`; `other` shares what is below it.
@@ -160,6 +162,22 @@ def test_a_forced_step_is_rebuilt_with_all_later_ones_in_each_run_and_what_is_be
     assert other.steps == [OTHER]
     assert third.steps == [MIDDLE, TOP]
     assert len({first.layer, second.layer, third.layer}) == 3
+
+
+def test_what_a_forced_build_replaced_is_swept_away_later(
+    runs: Runs, nonce: str, client: docker.DockerClient, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.of("own")
+    runs.of("own", "--force-build")
+    assert len(layers_of(client, nonce)) == 7, "the base has one tag, each layer above it one for each of two keys"
+
+    monkeypatch.setattr("pytest_imagebuild.engines.docker.sweep._REPLACED_SECONDS", 0)
+    engine = DockerEngine(run=nonce, cache_dir=cache_dir)
+    engine.sweep()
+    engine.close()
+
+    assert len(layers_of(client, nonce)) == 4
+    assert runs.of("own").steps == NOTHING
 
 
 MARKED = """

@@ -144,7 +144,7 @@ class World:
             network=NO_NETWORK,
         )
         mode = LockMode(locked=locked, upgrade=upgrade is not None, names=frozenset(upgrade or ()))
-        pins = Pins.read(LockStore(self.folder / "imagebuild.lock", cache), mode, "linux/amd64")
+        pins = Pins.read(LockStore(self.folder / "imagebuild.lock", cache), mode, "linux/amd64", run=run)
         return ImageBuilder(self.engine, pins, settings, progress or NullProgress())
 
     def made(self, *, since: int = 0) -> list[str]:

@@ -375,14 +375,28 @@ def test_an_upgrade_resolves_what_it_names_and_keeps_the_rest(
     assert {pin.name: pin.version for pin in world.lockfile().layers[0].packages} == versions
 
 
+def test_an_upgrade_resolves_once_per_run_in_all_its_processes(world: World) -> None:
+    world.builder("before").build(plan(SIX_AND_ATTRS))
+    world.shell.versions |= {"six": "2.0", "attrs": "2.0"}
+    first, second = world.builder("told", upgrade=[]), world.builder("told", upgrade=[])
+    world.shell.resolutions.clear()
+    first.build(plan(SIX_AND_ATTRS))
+    world.shell.versions |= {"six": "3.0"}
+    second.build(plan(SIX_AND_ATTRS))
+    assert len(world.shell.resolutions) == 1
+    assert {pin.version for pin in world.lockfile().layers[0].packages} == {"2.0"}
+    world.builder("told again", upgrade=[]).build(plan(SIX_AND_ATTRS))
+    assert len(world.shell.resolutions) == 2
+
+
 def test_an_upgrade_of_what_the_lockfile_does_not_pin_is_refused_and_changes_nothing(world: World) -> None:
     world.builder("before").build(plan(SIX_AND_ATTRS))
     before = world.lockfile()
     with pytest.raises(LockfileError) as caught:
         world.builder("told", upgrade=["numpy", "six"])
     assert str(caught.value) == (
-        "imagebuild.lock pins no package or base image named numpy, so it cannot be upgraded. Name one that it pins, or "
-        "use --image-lock-upgrade alone for all."
+        "imagebuild.lock pins no package or base image named numpy, so it cannot be upgraded. Name one that it pins, "
+        "or use --image-lock-upgrade alone for all."
     )
     assert world.lockfile() == before
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, ImageNotFound
 
 from pytest_imagebuild.engines.docker.connection import engine_errors
-from pytest_imagebuild.engines.docker.marks import KEY, LOCK
+from pytest_imagebuild.engines.docker.marks import KEY, LOCK, layer_from_list, tag
 from pytest_imagebuild.engines.docker.work import remove
 
 if TYPE_CHECKING:
@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
     from pytest_imagebuild.engines.docker.owner import Owner
     from pytest_imagebuild.engines.docker.store import Store
+    from pytest_imagebuild.engines.protocol import BuiltLayer
 
 __all__ = ["sweep"]
 
 # A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
 _SETTLED_SECONDS = 3600
 
+# A run that began before a forced build may still use what that replaced.
+_REPLACED_SECONDS = 3600
+
 
 def sweep(api: APIClient, store: Store, owner: Owner) -> int:
-    """Remove containers, throw-away layers and untagged layers that nobody owns; return how many.
+    """Remove containers, throw-away layers and untagged layers that nobody owns, and layers that no key leads to.
+
+    Return how many.
 
     Where nothing is left over it only lists.
     """
@@ -38,6 +44,8 @@ def sweep(api: APIClient, store: Store, owner: Owner) -> int:
     thrown_away = sorted((image for image in images if dead.has(image)), key=lambda image: -image["Created"])
     with engine_errors("remove throw-away layers"):
         removed = sum(_remove_image(api, image) for image in thrown_away)
+    with engine_errors("remove replaced layers"):
+        removed += sum(_remove_layer(api, layer) for layer in _replaced(images))
     gone = {image["Id"] for image in thrown_away}
     untagged = [image["Id"] for image in _untagged(images) if image["Id"] not in gone]
     return len(containers) + removed + sum(store.discard(image) for image in untagged)
@@ -69,6 +77,27 @@ def _remove_image(api: APIClient, image: Mapping[str, Any]) -> bool:
             return False
         raise
     return True
+
+
+def _replaced(images: list[dict[str, Any]]) -> list[BuiltLayer]:
+    """Return the layers that stand on a generation which a forced build replaced a while ago, the newest first."""
+    found = (layer_from_list(image, "") for image in images)
+    layers = {layer.labels.key: layer for layer in found if layer is not None}
+    old = time.time() - _REPLACED_SECONDS
+    replaced: dict[str, BuiltLayer] = {}
+    for layer in sorted(layers.values(), key=lambda layer: layer.created):
+        below = layers.get(layer.labels.parent)
+        if below is None:
+            continue
+        generation = layer.labels.inputs.get("generation", below.labels.generation)
+        if below.labels.key in replaced or (generation != below.labels.generation and below.created < old):
+            replaced[layer.labels.key] = layer
+    return list(reversed(replaced.values()))
+
+
+def _remove_layer(api: APIClient, layer: BuiltLayer) -> bool:
+    # Without force and by its tag: what a container uses, or has another name, stays.
+    return _remove_image(api, {"Id": layer.reference, "RepoTags": [tag(layer.labels.key, "")]})
 
 
 def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:

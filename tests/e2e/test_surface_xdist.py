@@ -1,0 +1,102 @@
+"""xdist: the workers of one run share the images, and tell the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import docker
+import pytest
+from inner import Inner, outcomes
+from observing import containers_of
+from parity import Told, Twins
+
+pytest.importorskip("xdist")
+
+DISTRIBUTED = ("-p", "xdist", "-n", "2", "--flavour=strawberry", "-rA")
+
+
+def _phases(told: Told) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    phases: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for report in told.reports:
+        phases.setdefault((report["nodeid"], report["when"]), []).append((report["outcome"], report["text"]))
+    return phases
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Told, Told]:
+    """Return what the host told and what the container told, each distributed to two workers."""
+    # Which tests share a worker, and so what their fixtures have seen, is chance; reports must not depend on it.
+    return Twins(tmp_path_factory.mktemp("xdist"), cache_dir).run(*DISTRIBUTED)
+
+
+def test_distributed_tests_have_the_same_reports_inside_as_on_the_host(both: tuple[Told, Told]) -> None:
+    host, inside = both
+    assert _phases(inside) == _phases(host)
+    assert inside.ran.code == host.ran.code == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_summary_counts_a_layer_once_however_many_workers_use_it(both: tuple[Told, Told]) -> None:
+    assert re.findall(r"layers: .*", both[1].ran.out) == ["layers: reused 2, built 0"]
+
+
+def test_distributed_sessions_leave_no_container(
+    both: tuple[Told, Told], client: docker.DockerClient, cache_dir: Path
+) -> None:
+    assert both[1].reports
+    assert containers_of(client, cache_dir) == []
+
+
+GROUPS = {
+    "pytest.ini": "[pytest]\n",
+    "test_groups.py": """
+        import os
+
+        import pytest
+        from pytest_imagebuild import Image
+
+        IMAGE = Image.from_registry("python:3.13-slim-trixie")
+
+
+        @pytest.fixture(scope="module")
+        def once(tmp_path_factory):
+            return os.getpid()
+
+
+        @pytest.mark.xdist_group("together")
+        @pytest.mark.image(IMAGE)
+        @pytest.mark.parametrize("number", range(6))
+        def test_in_a_group(number, once, tmp_path):
+            assert once == os.getpid() and "IMAGEBUILD_IMAGE" in os.environ
+            if number == 3:
+                raise RuntimeError("number three")
+
+
+        @pytest.mark.image(IMAGE)
+        def test_in_no_group():
+            pass
+        """,
+}
+
+
+@pytest.mark.parametrize("mode", ["load", "loadscope", "loadgroup", "worksteal"])
+def test_the_ways_to_distribute_work(tmp_path: Path, cache_dir: Path, mode: str) -> None:
+    ran = Inner(tmp_path, cache_dir).write(GROUPS).run("-n2", f"--dist={mode}", "-q", "--tb=no")
+    assert "1 failed, 6 passed" in ran.out
+
+
+def test_an_engine_that_is_down_is_one_error_for_each_test(tmp_path: Path, cache_dir: Path) -> None:
+    project = Inner(tmp_path, cache_dir).write(GROUPS)
+    ran = project.run("-n2", "-q", DOCKER_HOST="unix:///nonexistent/docker.sock")
+    assert "7 errors" in ran.out
+    assert ran.out.count("\nDocker does not answer at unix:///nonexistent/docker.sock") == 7
+    assert "Traceback" not in ran.text
+
+
+def test_a_wrong_marker_is_an_error_of_the_tests(tmp_path: Path, cache_dir: Path) -> None:
+    project = Inner(tmp_path, cache_dir).write(GROUPS)
+    project.write({"test_wrong.py": "import pytest\n\n@pytest.mark.image\ndef test_it():\n    pass\n"})
+    ran = project.run("-n2", "-v")
+    assert "test_wrong.py:3: @pytest.mark.image of test_it: it takes an Image, found nothing." in ran.out
+    assert set(outcomes(ran).values()) <= {"ERROR"}
+    assert "Traceback" not in ran.text
