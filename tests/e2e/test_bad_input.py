@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import docker
 import pytest
+from observing import containers_of
 
 from conftest import BASE
 
