@@ -2,6 +2,8 @@
 
 Importing this package needs the standard library alone, because test modules are imported inside containers too.
 It loads the chain at its first use: a run without images pays almost nothing for the plugin.
+
+PYTEST_DONT_REWRITE: there is nothing to rewrite here, and pytest would warn where it is imported before pytest starts.
 """
 
 from __future__ import annotations

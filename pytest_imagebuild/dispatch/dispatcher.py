@@ -214,7 +214,10 @@ class Dispatcher:
 
     def _finish(self, line: _Line) -> None:
         """Begin to end the session of a line. What it still has to say is for `finish`."""
-        session, line.session, line.asked = line.session, None, None
+        if line.asked is not None:
+            # The run ends early, and the worker is busy with an item that nobody waits for.
+            self._drop(line)
+        session, line.session = line.session, None
         if line.starting is not None and not line.starting.cancel():
             with suppress(ImageBuildError, OSError):
                 session = line.starting.result()

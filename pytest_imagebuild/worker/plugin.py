@@ -181,7 +181,8 @@ class WorkerPlugin:
             kind, reason = self._why_missing(nodeid)
             self._wire.send({"type": "missing", "item": nodeid, "reason": reason, "outcome": kind})
             return
-        session.testsfailed = request["failed"]
+        # The controller sends a request ahead before it has seen the last failure here.
+        session.testsfailed = max(session.testsfailed, request["failed"])
         if item is not self._promised:
             self._tear_down_to(session, item)
         self._last, self._promised = item, self._items.get(request["next"] or "")
@@ -191,9 +192,11 @@ class WorkerPlugin:
 
     def _is_soon_done(self, when: str) -> bool:
         """Tell whether a report that all is well can wait: the call tells more, and a teardown is mostly short."""
-        if self._last is None or _is_live(self._last.config):
+        if when != "call":
+            return True
+        if self._last is None or self._promised is None or _is_live(self._last.config):
             return False
-        return when != "call" or (self._promised is not None and self._promised.parent is self._last.parent)
+        return self._promised.parent is self._last.parent
 
     def _why_missing(self, nodeid: str) -> tuple[str, str]:
         """Return the outcome that an item shall have which is not there, and the reason."""

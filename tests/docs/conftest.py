@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme import ROOT, Shell
+
+from .readme import ROOT, Shell
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from readme import Block, Command, Section, Shell, sections
+
+from .readme import Block, Command, Section, Shell, sections
 
 TIMEOUT = 300
 REPOSITORY = "python:"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from readme import Shell, section
+from .readme import Shell, section
 
 EXAMPLES, TESTS = (block.text for block in section("Two commands").blocks)
 SUMMARY = "imagebuild (docker): layers: reused "

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import inspect
 import re
+from pathlib import Path
 
 import pytest
-from readme import section
 
+import pytest_imagebuild
 from pytest_imagebuild import Image, cli, hookspecs
 from pytest_imagebuild.dispatch import requests
 from pytest_imagebuild.options import INI_KEYS
+
+from .readme import section
 
 
 def names(title: str, pattern: str, table: int = 0) -> set[str]:
@@ -70,8 +74,28 @@ def test_the_hooks() -> None:
     assert names("Hooks", r"`(\w+\([\w, ]*\))`") == offered
 
 
+@pytest.mark.parametrize("message", section("When something fails").first_cells())
+def test_a_message_is_one_that_the_package_has(message: str) -> None:
+    parts = [re.escape(part) for part in message.strip("`").split("…")]
+    pattern = re.compile(".*".join(parts), re.DOTALL)
+    assert any(pattern.search(text) for text in _texts())
+
+
+def _texts() -> list[str]:
+    """Return the texts in the code of the package, with `…` in the place of what is filled in."""
+    package = Path(str(pytest_imagebuild.__file__)).parent
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in package.rglob("*.py")]
+    return [_text(node) for tree in trees for node in ast.walk(tree) if isinstance(node, (ast.JoinedStr, ast.Constant))]
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(value) for value in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+
 def test_links_within_the_page_have_their_heading() -> None:
-    from readme import README, sections
+    from .readme import README, sections
 
     anchors = {re.sub(r"[^a-z0-9 -]", "", found.title.lower()).replace(" ", "-") for found in sections()}
     assert set(re.findall(r"\]\(#([^)]+)\)", README.read_text())) <= anchors

@@ -9,9 +9,6 @@ from pathlib import Path
 import docker
 import pytest
 
-BASE = "python:3.13-slim-trixie"
-TIMEOUT = 300
-
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -758,6 +758,10 @@ def test_request(request):
 
 async def test_async_without_a_plugin():
     assert False
+
+
+def test_failures_so_far(request, record_property):
+    record_property("failed", request.session.testsfailed)
 """,
     "tests/data/greeting.txt": "hello\n",
     "tests/test_skipped_module.py": """

@@ -6,9 +6,13 @@ import re
 import sys
 from pathlib import Path
 
+import docker
 import pytest
+from bases import own_base
+from observing import Events
+from packages import index_of_the_host
 
-from conftest import BASE
+BASE = "python:3.13-slim-trixie"
 
 
 @pytest.fixture
@@ -97,6 +101,105 @@ def test_lock_check_changes_nothing_and_fails_where_a_record_is_missing(images: 
     assert not (images.path / "imagebuild.lock").exists()
     assert command(images, "lock").ret == 0
     assert command(images, "lock", "--check").ret == 0
+
+
+def test_lock_check_names_the_records_that_nothing_uses(images: pytest.Pytester) -> None:
+    assert command(images, "lock").ret == 0
+    lockfile = images.path / "imagebuild.lock"
+    text = lockfile.read_text().replace("[[base]]", _unused() + "\n[[base]]", 1)
+    lockfile.write_text(text)
+    result = command(images, "lock", "--check")
+    assert result.ret == 1
+    assert result.stderr.lines == [
+        "imagebuild: imagebuild.lock: no image uses the record of unused:1",
+        "imagebuild: run `imagebuild lock` and commit the lockfile",
+    ]
+    assert lockfile.read_text() == text
+
+
+def test_lock_builds_no_more_than_resolving_needs_and_upgrades_what_it_is_told_to(
+    project: pytest.Pytester, client: docker.DockerClient, nonce: str, cache_dir: Path
+) -> None:
+    with own_base(nonce, client) as base, index_of_the_host(client) as index, Events(cache_dir) as events:
+        project.makepyfile(
+            test_it=f"""
+            from pytest_imagebuild import Image
+            below = Image.from_registry("{base.reference}").run_commands(": {nonce}")
+            image = below.pip_install("demo").run_commands("exit 1")
+
+            def test_nothing():
+                pass
+            """
+        )
+        index.publish("demo", "1.0")
+        first = command(project, "lock")
+        begun = len(events.seen("create"))
+        second = command(project, "lock")
+        check = command(project, "lock", "--check")
+        untouched = len(events.seen("create")) - begun
+        commits = events.commits()
+        index.publish("demo", "1.1")
+        upgrade = command(project, "lock", "--upgrade")
+
+    assert [first.ret, second.ret, check.ret, upgrade.ret] == [0, 0, 0, 0], first.stderr.str()
+    assert commits == [f'from_registry("{base.reference}")', f'run_commands(": {nonce}")']
+    assert untouched == 0, "a complete lockfile needs no container"
+    assert first.stdout.lines[-1] == f"{project.path}/imagebuild.lock: 2 images, 1 install layers"
+    assert check.stdout.lines == [f"{project.path}/imagebuild.lock: up to date"]
+    assert 'version = "1.1"' in (project.path / "imagebuild.lock").read_text()
+
+
+def test_lock_keeps_the_records_of_tests_that_the_ini_file_deselects_or_gives_to_xdist(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        f"""
+        import pytest
+        from pytest_imagebuild import Image
+
+        @pytest.mark.slow
+        @pytest.mark.image(Image.from_registry("{BASE}"))
+        def test_slow():
+            pass
+
+        def test_fast():
+            pass
+        """
+    )
+    project.makeini("[pytest]\nmarkers = slow\naddopts = -m 'not slow' -n 2\n")
+    assert command(project, "lock").ret == 0
+    assert f'reference = "{BASE}"' in (project.path / "imagebuild.lock").read_text()
+
+
+def test_lock_where_no_test_is_collected_drops_nothing(images: pytest.Pytester) -> None:
+    assert command(images, "lock").ret == 0
+    before = (images.path / "imagebuild.lock").read_text()
+    (images.path / "test_small.py").rename(images.path / "small_test_no_more.py")
+    result = command(images, "lock")
+    assert result.ret == 1
+    assert "pytest collects no tests here (exit code 5)" in result.stderr.str()
+    assert (images.path / "imagebuild.lock").read_text() == before
+
+
+def test_build_heeds_the_variables_that_pytest_heeds(
+    images: pytest.Pytester, nonce: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, client: docker.DockerClient
+) -> None:
+    with own_base(nonce, client) as base, Events(cache_dir) as events:
+        images.makepyfile(
+            definitions=f"""
+            from pytest_imagebuild import Image
+            small = Image.from_registry("{base.reference}").env({{"NONCE": "{nonce}"}})
+            """
+        )
+        command(images, "build", "definitions.py:small")
+        monkeypatch.setenv("MODAL_FORCE_BUILD", "1")
+        command(images, "build", "definitions.py:small")
+        assert len(events.commits()) == 4
+        monkeypatch.delenv("MODAL_FORCE_BUILD")
+        command(images, "build", "--force-build", "definitions.py:small")
+        assert len(events.commits()) == 6
+        command(images, "build", "definitions.py:small")
+        assert len(events.commits()) == 6
 
 
 def test_lock_of_tests_that_cannot_be_collected_changes_nothing(images: pytest.Pytester) -> None:

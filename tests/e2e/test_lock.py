@@ -12,7 +12,7 @@ import docker
 import pytest
 from bases import OwnBase, own_base
 from observing import Events, remove_layers
-from packages import PackageIndex, debian_package, gateway
+from packages import PackageIndex, debian_package, index_of_the_host
 
 TIMEOUT = 180
 TOOLS = ["pip_install", "uv_pip_install"]
@@ -43,12 +43,8 @@ def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
 
 
 @pytest.fixture
-def index(client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    """Give an index that pip and uv of steps use, because the host's settings name it."""
-    with PackageIndex(gateway(client)) as index:
-        monkeypatch.setenv("PIP_INDEX_URL", index.url)
-        monkeypatch.setenv("PIP_TRUSTED_HOST", index.host)
-        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+def index(client: docker.DockerClient) -> Iterator[PackageIndex]:
+    with index_of_the_host(client) as index:
         yield index
 
 

@@ -26,6 +26,7 @@ RUNS: dict[str, list[list[str]]] = {
     "chosen by keyword": [["-v", "-k", "fixture and not teardown", "tests"]],
     "chosen by mark": [["-v", "-m", "tasty or slow", "--durations=2", "--durations-min=0.2", "tests"]],
     "chosen by node id": [["-v", "tests/test_params.py::test_ids[日本]", "tests/deep/test_scopes.py::TestFirst"]],
+    "the same file twice": [["-v", "--keep-duplicates", "tests/test_params.py", "tests/test_params.py"]],
     "deselected": [["-v", "tests/test_params.py", "--deselect", "tests/test_params.py::test_ids"]],
     "last failed": [["-q", OUTCOMES, "-m", QUICK], ["-v", "--lf", "--tb=no", "tests"], ["--lf", "-x", "--tb=no"]],
     "failed first": [["-q", "tests/deep", "tests/test_params.py"], ["-v", "--ff", "--tb=no", "tests"]],

@@ -180,6 +180,15 @@ MARKER_PROJECT = {
         def test_nobody_is_told_of_the_host():
             assert os.getpid() != 1 and os.getuid() == 0
         """,
+    "elsewhere/test_path.py": """
+        import images
+        import pytest
+
+
+        @pytest.mark.image(images.IMAGE)
+        def test_module_of_the_current_folder():
+            assert images.__file__.endswith("/project/images.py")
+        """,
     "test_levels.py": """
         import os
 
@@ -246,6 +255,7 @@ def marked(home: Inner) -> Ran:
         "TestInherited::test_inherited",
         "TestOwn::test_class",
         "TestOwn::test_function",
+        "test_module_of_the_current_folder",
     ],
 )
 def test_inside(marked: Ran, name: str) -> None:
@@ -448,6 +458,14 @@ def test_a_run_without_marked_tests_imports_nothing_heavy_and_contacts_no_engine
     assert (ran.code, outcomes(ran)) == (0, {"test_plain": "PASSED"}), ran.text
     assert "imagebuild:" not in ran.out
     assert "layers:" not in ran.out
+
+
+def test_to_import_the_package_before_pytest_gives_no_warning(flags: Inner) -> None:
+    program = "import sys, pytest_imagebuild, pytest; sys.exit(pytest.main(['-W', 'error', '-k', 'host']))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=flags.folder, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 passed, 1 deselected in" in done.stdout
 
 
 def test_the_package_is_imported_with_the_standard_library_alone() -> None:

@@ -366,3 +366,46 @@ def test_a_test_that_ends_the_run_ends_it_and_the_other_sessions(
     if ending != "raise KeyboardInterrupt":
         assert "RuntimeError: at its end" in ran.out, "the fixture of the other session is torn down, and tells"
     assert containers_of(client, tmp_path / "cache") == []
+
+
+STOPS = {
+    "pytest.ini": "[pytest]\n",
+    "conftest.py": """
+        def pytest_runtest_logreport(report):
+            if report.nodeid.endswith("test_first") and report.when == "call":
+                SESSIONS[0].shouldstop = "a conftest file has seen enough"
+
+
+        SESSIONS = []
+
+
+        def pytest_sessionstart(session):
+            SESSIONS.append(session)
+        """,
+    "test_stops.py": """
+        import time
+
+        import pytest
+        from pytest_imagebuild import Image
+
+        pytestmark = pytest.mark.image(Image.from_registry("python:3.13-slim-trixie"))
+
+
+        def test_first():
+            pass
+
+
+        def test_second():
+            time.sleep(600)
+        """,
+}
+
+
+def test_a_run_that_is_told_to_stop_does_not_wait_for_the_next_test(
+    tmp_path: Path, client: docker.DockerClient
+) -> None:
+    ran = Inner(tmp_path, tmp_path / "cache").write(STOPS).begin("-v").wait(90)
+    assert ran.code == pytest.ExitCode.INTERRUPTED
+    assert outcomes(ran) == {"test_first": "PASSED"}
+    assert "!! Interrupted: a conftest file has seen enough !!" in ran.out
+    assert containers_of(client, tmp_path / "cache") == []

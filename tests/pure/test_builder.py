@@ -30,6 +30,9 @@ def world(tmp_path: Path) -> World:
 # the warm path ------------------------------------------------------------------------------------------------------
 
 
+BETWEEN = 'run_commands("between")'
+
+
 def test_a_warm_run_asks_the_engine_for_its_layers_once_and_for_nothing_else(world: World) -> None:
     images = [plan(BASE.apt_install("git")), plan(BASE.pip_install("six").run_commands("true"))]
     world.builder("first").build_all(images)
@@ -442,6 +445,34 @@ def test_versions_that_cannot_be_kept_are_resolved_anew(world: World) -> None:
     assert [constraints for _, constraints in world.shell.resolutions] == ["", "six==1.0\n", ""]
     record = next(record for record in world.lockfile().layers if len(record.request) == 2)
     assert {pin.name: pin.version for pin in record.packages} == {"six": "2.0", "attrs": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "kept"),
+    [("six<2", "attrs==1.0\nsix==1.0\n"), ("six>=2", "attrs==1.0\n"), ("six @ https://host/six.whl", "attrs==1.0\n")],
+)
+def test_a_pin_is_kept_unless_what_is_asked_for_excludes_it(world: World, request_: str, kept: str) -> None:
+    world.builder("before").build(plan(SIX_AND_ATTRS))
+    world.shell.resolutions.clear()
+    world.builder("edited").build(plan(BASE.pip_install(request_, "attrs")))
+    assert "".join(sorted(world.shell.resolutions[0][1].splitlines(keepends=True))) == kept
+
+
+def test_what_a_run_resolves_for_one_image_does_not_sway_its_others(world: World) -> None:
+    images = [SIX_AND_ATTRS, BASE.pip_install("six"), BASE.pip_install("attrs>=1")]
+    world.builder("one").build_all([plan(image) for image in images])
+    assert [constraints for _, constraints in world.shell.resolutions] == ["", "", ""]
+
+
+def test_locking_resolves_everything_and_builds_only_what_that_needs(world: World) -> None:
+    image = BASE.run_commands("below").pip_install("six").run_commands("between").pip_install("attrs").run_commands("x")
+    builder = world.builder("lock")
+    builder.lock(plan(image))
+    assert world.made() == [BASE.steps[0].describe(), 'run_commands("below")', 'pip_install("six")', BETWEEN]
+    assert len(world.lockfile().layers) == 2
+    calls = len(world.engine.calls)
+    world.builder("again").lock(plan(image))
+    assert [call.name for call in world.engine.calls[calls:] if call.name in {"build", "run", "pin_base"}] == []
 
 
 def test_an_edited_requirements_file_is_resolved_again(world: World) -> None:

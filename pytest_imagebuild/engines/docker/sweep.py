@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
@@ -80,19 +81,28 @@ def _remove_image(api: APIClient, image: Mapping[str, Any]) -> bool:
 
 
 def _replaced(images: list[dict[str, Any]]) -> list[BuiltLayer]:
-    """Return the layers that stand on a generation which a forced build replaced a while ago, the newest first."""
+    """Return the layers that stand on a generation which a forced build replaced a while ago, the upper ones first."""
     found = (layer_from_list(image, "") for image in images)
     layers = {layer.labels.key: layer for layer in found if layer is not None}
     old = time.time() - _REPLACED_SECONDS
-    replaced: dict[str, BuiltLayer] = {}
-    for layer in sorted(layers.values(), key=lambda layer: layer.created):
-        below = layers.get(layer.labels.parent)
-        if below is None:
-            continue
+
+    def replaced(layer: BuiltLayer, below: BuiltLayer) -> bool:
         generation = layer.labels.inputs.get("generation", below.labels.generation)
-        if below.labels.key in replaced or (generation != below.labels.generation and below.created < old):
-            replaced[layer.labels.key] = layer
-    return list(reversed(replaced.values()))
+        return generation != below.labels.generation and below.created < old
+
+    chains = {key: list(_chain(layer, layers)) for key, layer in layers.items()}
+    lost = [key for key, chain in chains.items() if any(itertools.starmap(replaced, itertools.pairwise(chain)))]
+    return [layers[key] for key in sorted(lost, key=lambda key: -len(chains[key]))]
+
+
+def _chain(layer: BuiltLayer, layers: Mapping[str, BuiltLayer]) -> Iterator[BuiltLayer]:
+    """Yield a layer and those that it stands on, downwards, as far as they are there."""
+    seen: set[str] = set()
+    below: BuiltLayer | None = layer
+    while below is not None and below.labels.key not in seen:
+        yield below
+        seen.add(below.labels.key)
+        below = layers.get(below.labels.parent)
 
 
 def _remove_layer(api: APIClient, layer: BuiltLayer) -> bool:
