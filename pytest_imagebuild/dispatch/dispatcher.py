@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -44,12 +44,11 @@ class _Broken:
 
 @dataclass(slots=True)
 class _Line:
-    """The items of one session, in the order of the collection, and the worker that they wait for.
+    """The items of one session wait here for its worker.
 
     `asked` is an item that the worker was asked for ahead, with the item that the worker was told comes next.
     """
 
-    items: list[pytest.Item] = field(default_factory=list)
     starting: Future[Session] | None = None
     session: Session | None = None
     asked: tuple[pytest.Item, pytest.Item | None] | None = None
@@ -73,10 +72,11 @@ class Dispatcher:
     def __init__(self, config: pytest.Config, requests: Mapping[pytest.Item, Request], start: StartSession) -> None:
         self._requests = requests
         self._start = start
-        self._lines: dict[SessionKey, _Line] = {}
+        items: dict[SessionKey, list[pytest.Item]] = {}
         for item, request in requests.items():
-            self._lines.setdefault(request.session, _Line()).items.append(item)
-        self._after = {item: after for line in self._lines.values() for item, after in _successors(line.items)}
+            items.setdefault(request.session, []).append(item)
+        self._lines = {key: _Line() for key in items}
+        self._after = {item: after for of_session in items.values() for item, after in _successors(of_session)}
         self._replay = Replay(config, {plain_nodeid(item): item.nodeid for item in requests})
         # A worker that is ahead prints what belongs to the next item.
         self._pipelines = _runs_everything_in_order(config) and not self._replay.live
@@ -145,12 +145,11 @@ class Dispatcher:
         """
         if line.asked is not None and line.asked[0] is item:
             return line.asked[1]
-        request = None if nextitem is None else self._requests.get(nextitem)
         if nextitem is None:
             return None
-        if request is not None and self._lines[request.session] is line and nextitem.nodeid != item.nodeid:
-            return nextitem
-        return self._after[item]
+        request = self._requests.get(nextitem)
+        shares_the_session = request is not None and self._lines[request.session] is line
+        return nextitem if shares_the_session and nextitem.nodeid != item.nodeid else self._after[item]
 
     def _reports(self, line: _Line, turn: _Turn) -> Iterator[pytest.TestReport]:
         if line.broken is not None:
@@ -166,7 +165,7 @@ class Dispatcher:
                     if report.nodeid == turn.item.nodeid:
                         phases.append(str(report.when))
                     yield report
-        except (ImageBuildError, OSError) as error:
+        except ImageBuildError as error:
             yield from self._after_death(line, turn.item, error, phases)
 
     def _messages(self, line: _Line, session: Session, turn: _Turn) -> Iterator[Message]:
@@ -189,7 +188,10 @@ class Dispatcher:
         return line.session
 
     def _open(self, key: SessionKey) -> Session:
-        session = self._start(key)
+        try:
+            session = self._start(key)
+        except OSError as error:
+            raise ImageBuildError(f"The project could not be brought into a container: {error}.") from error
         self._started.append(session)
         return session
 
@@ -219,7 +221,7 @@ class Dispatcher:
             self._drop(line)
         session, line.session = line.session, None
         if line.starting is not None and not line.starting.cancel():
-            with suppress(ImageBuildError, OSError):
+            with suppress(ImageBuildError):
                 session = line.starting.result()
         line.starting = None
         if session is not None:

@@ -45,7 +45,8 @@ class Replay:
         match message:
             case Report(data=data):
                 report = self._native(data)
-                self._count_failed_subtest(item, report)
+                if report.failed and "_subtest.context" in data:
+                    self._count_failed_subtest(item, report)
                 yield report
             case Missing(outcome="skipped", reason=reason):
                 yield reports.skipped(item, reason)
@@ -59,17 +60,17 @@ class Replay:
             case Done(stop=str(reason)):
                 item.session.shouldstop = reason
             case _:
-                self._aside(message)
+                self._aside(item, message)
 
     def late(self, message: Message) -> None:
         """Replay what came after the last item: fixtures that failed at their end."""
         if isinstance(message, Report):
             self._config.hook.pytest_runtest_logreport(report=self._native(message.data))
 
-    def _aside(self, message: Message) -> None:
+    def _aside(self, item: pytest.Item, message: Message) -> None:
         match message:
             case WarningSeen():
-                self._config.hook.pytest_warning_recorded.call_historic(
+                item.ihook.pytest_warning_recorded.call_historic(
                     kwargs={
                         "warning_message": warning_message(message),
                         "nodeid": self._names.get(message.nodeid, message.nodeid),
@@ -111,7 +112,7 @@ class Replay:
     def _count_failed_subtest(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Let pytest 9 know of it: a test whose `subtests` failed fails, which pytest decides where it reports."""
         of_unittest = isinstance(item, pytest.Function) and item.cls and issubclass(item.cls, unittest.TestCase)
-        if report.failed and hasattr(report, "context") and not of_unittest and _FAILED_SUBTESTS is not None:
+        if _FAILED_SUBTESTS is not None and not of_unittest:
             self._config.stash[_FAILED_SUBTESTS][getattr(report, "id", report.nodeid)] += 1
 
     def _unserialized(self, values: Mapping[str, Any]) -> Any:

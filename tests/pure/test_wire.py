@@ -1,9 +1,12 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined"
 """Bytes of a worker become typed messages, or a WireError; never anything else."""
 
 from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from _pytest.reports import TestReport as PytestReport
@@ -52,11 +55,11 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("values", "message"), MESSAGES)
-def test_each_message_becomes_its_type(values, message):
+def test_each_message_becomes_its_type(values: Any, message: Any) -> None:
     assert list(Parser().feed(encode(values))) == [message]
 
 
-def test_bytes_may_be_cut_anywhere():
+def test_bytes_may_be_cut_anywhere() -> None:
     data = b"".join(encode(values) for values, _ in MESSAGES)
     parser = Parser()
 
@@ -83,31 +86,31 @@ def refuse(line: bytes) -> str:
         b'{"type": "exited", "code": ' + b"1" * 5000 + b', "signal": null, "oom": false}',
     ],
 )  # fmt: skip
-def test_what_is_not_a_message_is_refused(line):
+def test_what_is_not_a_message_is_refused(line: Any) -> None:
     assert refuse(line).startswith("The worker sent")
 
 
 @pytest.mark.parametrize("location", [[], ["a"], ["a", "b", "c"], [1, 2, 3], ["a", 1, "b", 2]])
-def test_a_warning_from_nowhere_is_refused(location):
+def test_a_warning_from_nowhere_is_refused(location: Any) -> None:
     assert "location" in refuse(json.dumps({"type": "warning", **WARNING, "location": location}).encode())
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'])
-def test_nesting_is_bounded(opening):
+def test_nesting_is_bounded(opening: Any) -> None:
     assert "nested deeper" in refuse(b'{"type": "report", "item": "a", "data": ' + opening * 1_000_000)
 
 
-def test_the_number_of_brackets_is_bounded():
+def test_the_number_of_brackets_is_bounded() -> None:
     assert "brackets" in refuse(b'{"type": "report", "item": "a", "data": {"x": [' + b"[]," * 200_000 + b"1]}}")
 
 
-def test_brackets_in_strings_do_not_count():
+def test_brackets_in_strings_do_not_count() -> None:
     values = {"type": "output", "stream": "stdout", "data": '\\"[[{{' * 100_000}
 
     assert [message.data for message in Parser().feed(encode(values))] == [values["data"]]
 
 
-def test_a_line_is_bounded():
+def test_a_line_is_bounded() -> None:
     parser = Parser()
     for _ in range(MAX_LINE // 65536):
         assert not list(parser.feed(b"x" * 65536))
@@ -115,7 +118,7 @@ def test_a_line_is_bounded():
         list(parser.feed(b"x" * 65536))
 
 
-def test_messages_before_the_bad_one_are_delivered():
+def test_messages_before_the_bad_one_are_delivered() -> None:
     feed = Parser().feed(encode({"type": "finished"}) + b"bad\n")
 
     assert next(feed) == Finished()
@@ -161,7 +164,7 @@ def mend(**changes: object) -> dict[str, object]:
     return mend_report(data(**changes), items=["t.py::t"])
 
 
-def test_lists_become_tuples_again():
+def test_lists_become_tuples_again() -> None:
     report = mend()
 
     assert report["location"] == ("t.py", 1, "t")
@@ -169,29 +172,29 @@ def test_lists_become_tuples_again():
     assert report["user_properties"] == [("name", [1])]
 
 
-def test_a_skip_has_a_tuple_whatever_came():
+def test_a_skip_has_a_tuple_whatever_came() -> None:
     assert mend(outcome="skipped", longrepr=["t.py", 3, "Skipped: no"])["longrepr"] == ("t.py", 3, "Skipped: no")
     assert mend(outcome="skipped", longrepr="no")["longrepr"] == ("t.py", 2, "no")
     assert mend(outcome="skipped", longrepr=None)["longrepr"] == ("t.py", 2, "Skipped")
 
 
-def test_a_failure_has_a_text_whatever_came():
+def test_a_failure_has_a_text_whatever_came() -> None:
     assert mend(outcome="failed", longrepr=None)["longrepr"] == "The report of the container says no more."
 
 
-def test_a_failure_reads_as_before():
+def test_a_failure_reads_as_before() -> None:
     report = PytestReport._from_json(mend(outcome="failed", longrepr=exception()))
 
     assert report.longreprtext == "x = 1\n\n    assert x\nE   assert 1\n\nx = 1\n\nt.py:2: AssertionError"
 
 
-def test_fields_that_this_pytest_does_not_know_are_dropped_from_a_failure():
+def test_fields_that_this_pytest_does_not_know_are_dropped_from_a_failure() -> None:
     newer = exception(reprtraceback={**TRACEBACK, "colour": "red"})
 
     assert "colour" not in PytestReport._from_json(mend(outcome="failed", longrepr=newer)).longreprtext
 
 
-def test_what_plugins_add_is_kept_but_never_in_the_place_of_a_method():
+def test_what_plugins_add_is_kept_but_never_in_the_place_of_a_method() -> None:
     report = mend(rerun=1, extra=[1], toterminal="x", node="x", self=1, cls=2, _id="x", failed=True)
 
     assert report["rerun"] == 1
@@ -199,11 +202,11 @@ def test_what_plugins_add_is_kept_but_never_in_the_place_of_a_method():
     assert not {"toterminal", "node", "self", "_id", "failed"} & set(report)
 
 
-def test_a_clock_that_went_back_gives_no_time():
+def test_a_clock_that_went_back_gives_no_time() -> None:
     assert mend(duration=-3.5)["duration"] == 0.0
 
 
-def test_a_subtest_keeps_its_kind():
+def test_a_subtest_keeps_its_kind() -> None:
     report = mend(_report_type="SubTestReport", **{"_subtest.context": {"msg": None, "kwargs": {}, "more": 1}})
 
     assert report["_report_type"] == "SubTestReport"
@@ -228,7 +231,7 @@ def test_a_subtest_keeps_its_kind():
         ("$report_type", None),
     ],
 )  # fmt: skip
-def test_what_is_not_a_report_is_refused(name, value):
+def test_what_is_not_a_report_is_refused(name: Any, value: Any) -> None:
     with pytest.raises(WireError, match=r"The worker sent a report whose"):
         mend(outcome="failed", **{"longrepr": "x", name: value}) if name != "outcome" else mend(outcome=value)
 
@@ -237,12 +240,12 @@ def seen(category: str, module: str) -> WarningSeen:
     return WarningSeen(**{**WARNING, "category": category, "module": module, "location": None})
 
 
-def test_known_warnings_have_their_classes():
+def test_known_warnings_have_their_classes() -> None:
     assert warning_message(seen("DeprecationWarning", "builtins")).category is DeprecationWarning
     assert warning_message(seen("PytestWarning", "pytest")).category is pytest.PytestWarning
 
 
-def test_unknown_warnings_get_a_class_that_looks_the_same_and_import_nothing():
+def test_unknown_warnings_get_a_class_that_looks_the_same_and_import_nothing() -> None:
     message = warning_message(seen("system", "os"))
 
     assert (message.category.__name__, message.category.__module__) == ("system", "os")
@@ -251,12 +254,12 @@ def test_unknown_warnings_get_a_class_that_looks_the_same_and_import_nothing():
     assert warning_message(seen("system", "os")).category is message.category
 
 
-def test_names_that_are_no_warnings_get_no_class_of_theirs():
+def test_names_that_are_no_warnings_get_no_class_of_theirs() -> None:
     assert warning_message(seen("Exception", "builtins")).category is not Exception
     assert issubclass(warning_message(seen("main", "pytest")).category, Warning)
 
 
-def test_the_encoder_takes_anything():
+def test_the_encoder_takes_anything() -> None:
     loop: list[object] = []
     loop.append(loop)
     deep: list[object] = []
@@ -273,7 +276,7 @@ def test_the_encoder_takes_anything():
     assert report.data["(1,)"] == "key"
 
 
-def test_the_encoder_keeps_to_the_length_of_a_line():
+def test_the_encoder_keeps_to_the_length_of_a_line() -> None:
     long = "é" * 10_000_000
     many = ["x" * 100] * 500_000
 

@@ -1,3 +1,5 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined, method-assign"
 """The worker can end in many ways; the controller always knows how, and nothing stays behind."""
 
 from __future__ import annotations
@@ -6,22 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
-from live_worker import PACKAGE_HOME, gone
+from live_worker import PACKAGE_HOME, Makes, gone
 
 from pytest_imagebuild.session.session import WorkerDied, WorkerFailedToStart, WorkerTimeout
 from pytest_imagebuild.session.wire import Interrupted, Report
 
 
-def died(live, item="test_it.py::test_it", **options) -> WorkerDied:
+def died(live: Any, item: str = "test_it.py::test_it", **options: Any) -> WorkerDied:
     with pytest.raises(WorkerDied) as error:
         live.run(item, **options)
     assert live.container.process.wait(20) is not None
     return error.value
 
 
-def test_finish_ends_the_process_with_zero_even_after_failures(worker):
+def test_finish_ends_the_process_with_zero_even_after_failures(worker: Makes) -> None:
     live = worker("def test_it(): assert False").start()
     live.run("test_it.py::test_it")
 
@@ -29,12 +33,12 @@ def test_finish_ends_the_process_with_zero_even_after_failures(worker):
     assert live.container.process.returncode == 0
 
 
-def test_what_runs_at_the_exit_of_python_runs(worker):
+def test_what_runs_at_the_exit_of_python_runs(worker: Makes) -> None:
     live = worker(
         """
         import atexit, pathlib
 
-        def test_it():
+        def test_it() -> None:
             atexit.register(lambda: pathlib.Path("done.txt").write_text("done"))
         """
     ).start()
@@ -44,12 +48,12 @@ def test_what_runs_at_the_exit_of_python_runs(worker):
     assert (live.project / "done.txt").read_text() == "done"
 
 
-def test_an_exit_in_the_middle_of_a_test_is_told_with_its_code_and_the_last_output(worker):
+def test_an_exit_in_the_middle_of_a_test_is_told_with_its_code_and_the_last_output(worker: Makes) -> None:
     live = worker(
         """
         import os
 
-        def test_it():
+        def test_it() -> None:
             print("last words", flush=True)
             os._exit(7)
         """
@@ -61,12 +65,12 @@ def test_an_exit_in_the_middle_of_a_test_is_told_with_its_code_and_the_last_outp
     assert str(error) == "The worker in the container ended with exit code 7."
 
 
-def test_a_segfault_is_told_with_its_signal_and_the_line(worker):
+def test_a_segfault_is_told_with_its_signal_and_the_line(worker: Makes) -> None:
     live = worker(
         """
         import ctypes
 
-        def test_it():
+        def test_it() -> None:
             ctypes.string_at(0)
         """
     ).start()
@@ -77,13 +81,13 @@ def test_a_segfault_is_told_with_its_signal_and_the_line(worker):
     assert 'test_it.py", line 4 in test_it' in error.output
 
 
-def test_a_killed_worker_is_told(worker):
+def test_a_killed_worker_is_told(worker: Makes) -> None:
     live = worker("import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGKILL)").start()
 
     assert died(live).signal == signal.SIGKILL
 
 
-def test_a_crash_in_one_test_leaves_the_reports_before_it(worker):
+def test_a_crash_in_one_test_leaves_the_reports_before_it(worker: Makes) -> None:
     live = worker("import os\ndef test_a(): pass\ndef test_b(): os._exit(1)").start()
 
     assert live.run("test_it.py::test_a", "test_it.py::test_b").outcomes["call"] == "passed"
@@ -91,17 +95,17 @@ def test_a_crash_in_one_test_leaves_the_reports_before_it(worker):
     assert died(live, "test_it.py::test_b").code == 1
 
 
-def test_a_crash_while_collecting_is_told(worker):
+def test_a_crash_while_collecting_is_told(worker: Makes) -> None:
     assert died(worker("import os\nos._exit(9)\ndef test_it(): pass").start()).code == 9
 
 
-def test_the_supervisor_killed_is_told(worker):
+def test_the_supervisor_killed_is_told(worker: Makes) -> None:
     live = worker("import os, signal\ndef test_it(): os.kill(os.getppid(), signal.SIGKILL)").start()
 
     assert died(live).signal == signal.SIGKILL
 
 
-def test_a_python_that_cannot_start_is_told_with_what_it_printed(worker):
+def test_a_python_that_cannot_start_is_told_with_what_it_printed(worker: Makes) -> None:
     live = worker("def test_it(): pass")
     live.container.stop()
     live.container.channel.error_output = lambda: b"python: not found"
@@ -110,7 +114,7 @@ def test_a_python_that_cannot_start_is_told_with_what_it_printed(worker):
     assert "python: not found" in str(died(live))
 
 
-def test_a_test_that_hangs_is_ended_and_its_line_named(worker):
+def test_a_test_that_hangs_is_ended_and_its_line_named(worker: Makes) -> None:
     live = worker(
         """
         import threading, time
@@ -118,7 +122,7 @@ def test_a_test_that_hangs_is_ended_and_its_line_named(worker):
         def other():
             time.sleep(600)
 
-        def test_it():
+        def test_it() -> None:
             threading.Thread(target=other, daemon=True).start()
             time.sleep(600)
         """
@@ -135,7 +139,7 @@ def test_a_test_that_hangs_is_ended_and_its_line_named(worker):
     assert live.container.process.poll() is not None
 
 
-def test_a_test_that_floods_its_output_times_out_too(worker):
+def test_a_test_that_floods_its_output_times_out_too(worker: Makes) -> None:
     live = worker("import os\ndef test_it():\n while True: os.write(1, b'x' * 4096)").start(options={"capture": "no"})
 
     with pytest.raises(WorkerTimeout):
@@ -145,14 +149,14 @@ def test_a_test_that_floods_its_output_times_out_too(worker):
 FAMILY = """
     import os, subprocess, sys, time
 
-    def test_it():
+    def test_it() -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         print(os.getpid(), os.getppid(), child.pid, flush=True)
         {then}
 """
 
 
-def test_a_collection_that_hangs_is_ended_and_its_line_named(worker):
+def test_a_collection_that_hangs_is_ended_and_its_line_named(worker: Makes) -> None:
     live = worker("import time\ntime.sleep(600)").start(start_timeout=2.0)
 
     with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 2 s") as error:
@@ -160,7 +164,7 @@ def test_a_collection_that_hangs_is_ended_and_its_line_named(worker):
     assert 'test_it.py", line 2 in <module>' in error.value.stacks
 
 
-def test_an_error_of_a_hook_while_collecting_keeps_the_worker_from_starting(worker):
+def test_an_error_of_a_hook_while_collecting_keeps_the_worker_from_starting(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": "def pytest_collection_modifyitems(): raise OSError('odd plugin')",
@@ -172,14 +176,14 @@ def test_an_error_of_a_hook_while_collecting_keeps_the_worker_from_starting(work
         live.run("test_it.py::test_it")
 
 
-def test_a_segfault_while_conftest_files_are_imported_names_the_line(worker):
+def test_a_segfault_while_conftest_files_are_imported_names_the_line(worker: Makes) -> None:
     live = worker({"conftest.py": "import ctypes\nctypes.string_at(0)", "test_it.py": "def test_it(): pass"}).start()
 
     assert 'conftest.py", line 2 in <module>' in died(live).output
 
 
 @pytest.mark.parametrize("then", ["time.sleep(600)", "os._exit(1)", "while True: pass"])
-def test_no_process_is_left_when_the_controller_goes_or_the_worker_dies(worker, then):
+def test_no_process_is_left_when_the_controller_goes_or_the_worker_dies(worker: Makes, then: Any) -> None:
     live = worker(FAMILY.format(then=then)).start(options={"capture": "no"})
     pids: list[str] = []
     for message in live.session.run("test_it.py::test_it", None, 0, 20):
@@ -192,7 +196,7 @@ def test_no_process_is_left_when_the_controller_goes_or_the_worker_dies(worker, 
     assert all(gone(int(pid)) for pid in pids)
 
 
-def test_a_controller_that_is_killed_takes_its_worker_along(worker, tmp_path):
+def test_a_controller_that_is_killed_takes_its_worker_along(worker: Makes, tmp_path: Path) -> None:
     live = worker(FAMILY.format(then="time.sleep(600)")).start(options={"capture": "no"})
     pids = next(m.data.split() for m in live.session.run("test_it.py::test_it", None, 0, 20) if hasattr(m, "stream"))
     live.session.stop()
@@ -200,12 +204,12 @@ def test_a_controller_that_is_killed_takes_its_worker_along(worker, tmp_path):
     assert all(gone(int(pid)) for pid in pids)
 
 
-def test_signals_reach_the_worker(worker):
+def test_signals_reach_the_worker(worker: Makes) -> None:
     live = worker(
         """
         import os, signal, time
 
-        def test_it():
+        def test_it() -> None:
             seen = []
             signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
             os.kill(os.getppid(), signal.SIGUSR1)
@@ -219,7 +223,7 @@ def test_signals_reach_the_worker(worker):
     assert live.run("test_it.py::test_it").failure == ""
 
 
-def test_pytest_exit_is_told_and_fixtures_are_torn_down(worker):
+def test_pytest_exit_is_told_and_fixtures_are_torn_down(worker: Makes) -> None:
     live = worker(
         """
         import pathlib, pytest
@@ -229,7 +233,7 @@ def test_pytest_exit_is_told_and_fixtures_are_torn_down(worker):
             yield
             pathlib.Path("down.txt").touch()
 
-        def test_it(resource):
+        def test_it(resource) -> None:
             pytest.exit("no more", returncode=3)
         """
     ).start()
@@ -242,7 +246,7 @@ def test_pytest_exit_is_told_and_fixtures_are_torn_down(worker):
 
 
 @pytest.mark.parametrize("hook", ["pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems"])
-def test_pytest_exit_before_the_first_test_is_told(worker, hook):
+def test_pytest_exit_before_the_first_test_is_told(worker: Makes, hook: Any) -> None:
     live = worker(
         {"test_it.py": "def test_it(): pass", "conftest.py": f"import pytest\ndef {hook}(): pytest.exit('at once')"}
     ).start()
@@ -251,7 +255,7 @@ def test_pytest_exit_before_the_first_test_is_told(worker, hook):
     assert run.messages[-1] == Interrupted(kind="exit", reason="at once", returncode=None)
 
 
-def test_a_keyboard_interrupt_is_told(worker):
+def test_a_keyboard_interrupt_is_told(worker: Makes) -> None:
     live = worker("def test_it(): raise KeyboardInterrupt").start()
     run = live.run("test_it.py::test_it")
 
@@ -259,12 +263,12 @@ def test_a_keyboard_interrupt_is_told(worker):
     assert run.messages[-1].kind == "keyboard"
 
 
-def test_an_interrupt_signal_to_the_supervisor_interrupts_the_test(worker):
+def test_an_interrupt_signal_to_the_supervisor_interrupts_the_test(worker: Makes) -> None:
     live = worker(
         """
         import os, signal, time
 
-        def test_it():
+        def test_it() -> None:
             os.kill(os.getppid(), signal.SIGINT)
             time.sleep(20)
         """
@@ -273,7 +277,7 @@ def test_an_interrupt_signal_to_the_supervisor_interrupts_the_test(worker):
     assert live.run("test_it.py::test_it").messages[-1].kind == "keyboard"
 
 
-def test_an_error_in_pytest_itself_comes_with_its_traceback(worker):
+def test_an_error_in_pytest_itself_comes_with_its_traceback(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": "def pytest_runtest_logstart(): raise OSError('odd plugin')",
@@ -286,17 +290,17 @@ def test_an_error_in_pytest_itself_comes_with_its_traceback(worker):
     assert "OSError: odd plugin" in error.detail
 
 
-def test_a_test_that_forks_and_lets_the_copy_return_does_not_double_the_worker(worker):
+def test_a_test_that_forks_and_lets_the_copy_return_does_not_double_the_worker(worker: Makes) -> None:
     live = worker(
         """
         import os
 
-        def test_it():
+        def test_it() -> None:
             pid = os.fork()
             if pid:
                 os.waitpid(pid, 0)
 
-        def test_next():
+        def test_next() -> None:
             pass
         """
     ).start()
@@ -313,7 +317,7 @@ def test_a_test_that_forks_and_lets_the_copy_return_does_not_double_the_worker(w
 WRITE_TO_ALL = """
     import os
 
-    def test_it():
+    def test_it() -> None:
         for name in os.listdir("/proc/self/fd"):
             fd = int(name)
             try:
@@ -322,7 +326,7 @@ WRITE_TO_ALL = """
             except OSError:
                 pass
 
-    def test_next():
+    def test_next() -> None:
         pass
 """
 
@@ -341,21 +345,21 @@ WRITE_TO_ALL = """
         r"b'no newline'",
     ],
 )
-def test_garbage_on_the_wire_is_a_death_of_the_worker(worker, data):
+def test_garbage_on_the_wire_is_a_death_of_the_worker(worker: Makes, data: Any) -> None:
     live = worker(WRITE_TO_ALL.format(data=data)).start()
 
     error = died(live)
     assert error.detail.startswith("The worker sent")
 
 
-def test_an_endless_line_on_the_wire_is_a_death_of_the_worker(worker):
+def test_an_endless_line_on_the_wire_is_a_death_of_the_worker(worker: Makes) -> None:
     data = "b'x' * 65536"
     live = worker(WRITE_TO_ALL.format(data=data).replace("os.write", "for _ in range(300): os.write")).start()
 
     assert "a line of more than 16777216 bytes" in died(live).detail
 
 
-def test_a_report_about_another_item_is_a_death_of_the_worker(worker):
+def test_a_report_about_another_item_is_a_death_of_the_worker(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": """
@@ -375,7 +379,7 @@ def test_a_report_about_another_item_is_a_death_of_the_worker(worker):
     assert "a report whose 'nodeid' cannot be 'test_it.py::test_other'" in died(live).detail
 
 
-def test_the_module_is_started_by_its_path_too(tmp_path):
+def test_the_module_is_started_by_its_path_too(tmp_path: Path) -> None:
     path = PACKAGE_HOME / "pytest_imagebuild" / "worker" / "__main__.py"
     process = subprocess.run(
         [sys.executable, str(path)],
@@ -391,7 +395,7 @@ def test_the_module_is_started_by_its_path_too(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_container_that_never_reads_is_given_up(worker):
+def test_a_container_that_never_reads_is_given_up(worker: Makes) -> None:
     live = worker({"test_it.py": "", "big": "x" * 4_000_000})
     live.container.process.send_signal(signal.SIGSTOP)
     live.start(start_timeout=0.3)

@@ -1,8 +1,13 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined"
 """Fixtures live exactly as long as their scope says, given the next item of the same session."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from live_worker import Makes
 
 from pytest_imagebuild.session.wire import Report
 
@@ -32,24 +37,24 @@ TRACED = """
         log("-class")
 
     class TestOne:
-        def test_a(self, s, m, c):
+        def test_a(self, s, m, c) -> None:
             log("a")
 
-        def test_b(self, s, m, c):
+        def test_b(self, s, m, c) -> None:
             log("b")
 
     class TestTwo:
-        def test_c(self, s, m, c):
+        def test_c(self, s, m, c) -> None:
             log("c")
 """
 
 
-def trace(live) -> list[str]:
+def trace(live: Any) -> list[str]:
     path = live.project / "trace.txt"
     return path.read_text().split() if path.exists() else []
 
 
-def test_scopes_end_where_the_next_item_does_not_need_them(worker):
+def test_scopes_end_where_the_next_item_does_not_need_them(worker: Makes) -> None:
     live = worker(TRACED).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
@@ -60,7 +65,7 @@ def test_scopes_end_where_the_next_item_does_not_need_them(worker):
     assert trace(live)[6:] == ["+class", "c", "-class", "-module", "-session"]
 
 
-def test_finish_tears_down_what_was_kept_for_an_item_that_never_came(worker):
+def test_finish_tears_down_what_was_kept_for_an_item_that_never_came(worker: Makes) -> None:
     live = worker(TRACED).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
@@ -68,7 +73,7 @@ def test_finish_tears_down_what_was_kept_for_an_item_that_never_came(worker):
     assert trace(live) == ["+session", "+module", "+class", "a", "-class", "-module", "-session"]
 
 
-def test_a_broken_promise_of_the_next_item_is_made_good_first(worker):
+def test_a_broken_promise_of_the_next_item_is_made_good_first(worker: Makes) -> None:
     live = worker(TRACED).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
@@ -88,18 +93,18 @@ LATE = """
         raise RuntimeError("too late")
 
     class TestOne:
-        def test_a(self, late):
+        def test_a(self, late) -> None:
             pass
 
-        def test_b(self, late):
+        def test_b(self, late) -> None:
             pass
 
-    def test_c():
+    def test_c() -> None:
         pass
 """
 
 
-def test_a_failure_of_a_late_teardown_is_reported_for_the_item_that_ran_last(worker):
+def test_a_failure_of_a_late_teardown_is_reported_for_the_item_that_ran_last(worker: Makes) -> None:
     live = worker(LATE).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
@@ -115,18 +120,18 @@ def test_a_failure_of_a_late_teardown_is_reported_for_the_item_that_ran_last(wor
     assert [other.data["outcome"] for other in others] == ["passed", "passed", "passed"]
 
 
-def test_an_item_that_is_missing_does_not_hide_a_late_failure(worker):
+def test_an_item_that_is_missing_does_not_hide_a_late_failure(worker: Makes) -> None:
     live = worker(LATE).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
-    assert live.run("test_it.py::no_such_test").missing
+    assert live.run("test_it.py::no_such_test").missing is not None
     run = live.run("test_it.py::test_c", None)
 
     first = next(message for message in run.messages if isinstance(message, Report))
     assert first.item == "test_it.py::TestOne::test_a"
 
 
-def test_a_failure_of_the_last_teardown_comes_with_finish(worker):
+def test_a_failure_of_the_last_teardown_comes_with_finish(worker: Makes) -> None:
     live = worker(LATE).start()
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b")
@@ -136,7 +141,7 @@ def test_a_failure_of_the_last_teardown_comes_with_finish(worker):
     assert report.data["longrepr"]["reprcrash"]["message"] == "RuntimeError: too late"
 
 
-def test_the_failure_that_reaches_maxfail_tears_everything_down(worker):
+def test_the_failure_that_reaches_maxfail_tears_everything_down(worker: Makes) -> None:
     live = worker(TRACED.replace('log("a")', "assert False")).start(options={"maxfail": 3})
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b", failed=2)
@@ -146,7 +151,7 @@ def test_the_failure_that_reaches_maxfail_tears_everything_down(worker):
     assert trace(live) == ["+session", "+module", "+class", "-class", "-module", "-session"]
 
 
-def test_a_failure_below_maxfail_keeps_fixtures(worker):
+def test_a_failure_below_maxfail_keeps_fixtures(worker: Makes) -> None:
     live = worker(TRACED.replace('log("a")', "assert False")).start(options={"maxfail": 3})
 
     live.run("test_it.py::TestOne::test_a", "test_it.py::TestOne::test_b", failed=1)
@@ -154,10 +159,10 @@ def test_a_failure_below_maxfail_keeps_fixtures(worker):
     assert trace(live) == ["+session", "+module", "+class"]
 
 
-def test_what_the_container_asks_to_stop_is_told(worker):
+def test_what_the_container_asks_to_stop_is_told(worker: Makes) -> None:
     live = worker(
         """
-        def test_it(request):
+        def test_it(request) -> None:
             request.session.shouldstop = "enough seen"
         """
     ).start()
@@ -165,7 +170,7 @@ def test_what_the_container_asks_to_stop_is_told(worker):
     assert live.run("test_it.py::test_it").stop == "enough seen"
 
 
-def test_items_can_be_asked_for_ahead(worker):
+def test_items_can_be_asked_for_ahead(worker: Makes) -> None:
     live = worker("import pytest\n@pytest.mark.parametrize('i', range(3))\ndef test_it(i): assert i != 1").start()
     ids = [f"test_it.py::test_it[{number}]" for number in range(3)]
 

@@ -1,8 +1,11 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined"
 """Several images in one marker parametrize the test."""
 
 from __future__ import annotations
 
 import pytest
+from live_worker import Makes
 
 from pytest_imagebuild.worker import marker
 
@@ -16,28 +19,28 @@ TESTS = """
     one, two = FakeImage("one"), FakeImage("two")
 
     @pytest.mark.image(one, two)
-    def test_takes_it(image_under_test):
+    def test_takes_it(image_under_test) -> None:
         assert image_under_test in (one, two)
 
     @pytest.mark.image(one, two)
-    def test_does_not_take_it():
+    def test_does_not_take_it() -> None:
         pass
 
     @pytest.mark.image(one, two)
     @pytest.mark.parametrize("number", [1, 2])
-    def test_outermost(number):
+    def test_outermost(number) -> None:
         pass
 
     @pytest.mark.image(one, two)
     @pytest.mark.parametrize("image_under_test", [one], ids=["mine"])
-    def test_by_himself(image_under_test):
+    def test_by_himself(image_under_test) -> None:
         assert image_under_test is one
 
     @pytest.mark.image(one)
-    def test_single(image_under_test):
+    def test_single(image_under_test) -> None:
         assert image_under_test is one
 
-    def test_unmarked(image_under_test):
+    def test_unmarked(image_under_test) -> None:
         assert image_under_test is None
 
     @pytest.fixture
@@ -45,16 +48,16 @@ TESTS = """
         return image_under_test.label
 
     @pytest.mark.image(one, two)
-    def test_through_a_fixture(label, request):
+    def test_through_a_fixture(label, request) -> None:
         assert request.node.name.endswith(f"[{label}]")
 
     @pytest.mark.image(one, two)
     class TestInner:
-        def test_from_the_class(self, image_under_test):
+        def test_from_the_class(self, image_under_test) -> None:
             assert image_under_test in (one, two)
 
         @pytest.mark.image(two)
-        def test_closest(self, image_under_test):
+        def test_closest(self, image_under_test) -> None:
             assert image_under_test is two
 """
 
@@ -78,7 +81,7 @@ IDS = [
 ]
 
 
-def test_the_worker_gives_the_ids_that_the_controller_gives(worker):
+def test_the_worker_gives_the_ids_that_the_controller_gives(worker: Makes) -> None:
     live = worker(TESTS).start(markers=("image(image): run inside",))
 
     for nodeid in IDS:
@@ -88,7 +91,7 @@ def test_the_worker_gives_the_ids_that_the_controller_gives(worker):
     assert live.session.collected.items == len(IDS)
 
 
-def test_the_controller_gives_the_same_ids_and_knows_the_image_of_each(pytester: pytest.Pytester):
+def test_the_controller_gives_the_same_ids_and_knows_the_image_of_each(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     pytester.makeini("[pytest]\nmarkers = image(image): run inside")
     items, _ = pytester.inline_genitems("-p", "no:imagebuild", "-p", marker.__name__)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from live_worker import gone
+from live_worker import Makes, gone
 
 from pytest_imagebuild.session.session import WorkerDied
 from pytest_imagebuild.session.wire import Output
@@ -31,13 +32,13 @@ def _command(process: Path) -> list[str]:
 pytestmark = pytest.mark.skipif(not _can_unshare(), reason="no process namespace can be made here")
 
 
-def test_it_reaps_orphans(worker):
+def test_it_reaps_orphans(worker: Makes) -> None:
     live = worker(
         """
         import os, subprocess, time
         from pathlib import Path
 
-        def test_it():
+        def test_it() -> None:
             assert os.getppid() == 1
             subprocess.run(["sh", "-c", "sleep 0.1 & sleep 0.1 & exit 0"])
             end = time.monotonic() + 10
@@ -55,12 +56,12 @@ def test_it_reaps_orphans(worker):
 
 
 @pytest.mark.parametrize("then", ["time.sleep(600)", "os._exit(5)"])
-def test_it_leaves_nothing_behind_not_even_a_daemon(worker, then):
+def test_it_leaves_nothing_behind_not_even_a_daemon(worker: Makes, then: Any) -> None:
     live = worker(
         f"""
         import os, subprocess, time
 
-        def test_it():
+        def test_it() -> None:
             daemon = subprocess.Popen(["sleep", "612.25"], start_new_session=True)
             while "612.25" not in open(f"/proc/{{daemon.pid}}/cmdline").read():
                 time.sleep(0.01)
@@ -81,7 +82,7 @@ def test_it_leaves_nothing_behind_not_even_a_daemon(worker, then):
     assert live.container.process.wait(20) in (5, 137)
 
 
-def test_it_tells_of_signals_that_would_be_ignored(worker):
+def test_it_tells_of_signals_that_would_be_ignored(worker: Makes) -> None:
     live = worker("import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGTERM)", *NAMESPACE).start()
 
     with pytest.raises(WorkerDied, match="killed by SIGTERM"):

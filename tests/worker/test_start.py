@@ -1,3 +1,5 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined"
 """How a worker becomes what the controller asks for, and what it says when it cannot."""
 
 from __future__ import annotations
@@ -7,12 +9,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from live_worker import tar
+from live_worker import Makes, tar
 
 from pytest_imagebuild.session.session import WorkerFailedToStart
 
 
-def test_the_worker_says_what_it_is(worker):
+def test_the_worker_says_what_it_is(worker: Makes) -> None:
     live = worker("def test_it(): pass").start()
     live.run("test_it.py::test_it")
 
@@ -22,7 +24,7 @@ def test_the_worker_says_what_it_is(worker):
     assert live.session.collected.items == 1
 
 
-def test_path_environment_and_folder_are_set_before_pytest_is_imported(worker):
+def test_path_environment_and_folder_are_set_before_pytest_is_imported(worker: Makes) -> None:
     live = worker(
         {
             "lib/early.py": "import os, sys\nSEEN = 'pytest' in sys.modules\nVALUE = os.environ['VALUE']",
@@ -30,7 +32,7 @@ def test_path_environment_and_folder_are_set_before_pytest_is_imported(worker):
             "test_it.py": """
                 import early, os, sys
 
-                def test_it(pytestconfig):
+                def test_it(pytestconfig) -> None:
                     assert pytestconfig.pluginmanager.has_plugin("plug")
                     assert early.VALUE == "given"
                     assert sys.path[0].endswith("/lib") or sys.path[1].endswith("/lib")
@@ -44,7 +46,7 @@ def test_path_environment_and_folder_are_set_before_pytest_is_imported(worker):
     assert live.run("test_it.py::test_it").failure == ""
 
 
-def test_files_come_with_their_modes_times_and_links(worker, tmp_path):
+def test_files_come_with_their_modes_times_and_links(worker: Makes, tmp_path: Path) -> None:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         folder = tarfile.TarInfo("project/inner")
@@ -74,7 +76,7 @@ def test_files_come_with_their_modes_times_and_links(worker, tmp_path):
     assert not (live.project / "pipe").exists()
 
 
-def test_a_large_payload_arrives_whole(worker):
+def test_a_large_payload_arrives_whole(worker: Makes) -> None:
     live = worker({"test_it.py": "import os\ndef test_it(): assert os.path.getsize('big') == 30_000_000"})
     live.files["big"] = "x" * 30_000_000
     live.start()
@@ -82,7 +84,7 @@ def test_a_large_payload_arrives_whole(worker):
     assert live.run("test_it.py::test_it").failure == ""
 
 
-def test_files_that_cannot_be_written_are_an_error_with_advice(worker):
+def test_files_that_cannot_be_written_are_an_error_with_advice(worker: Makes) -> None:
     live = worker("def test_it(): pass").start(root="/proc/nowhere")
 
     with pytest.raises(WorkerFailedToStart, match="cannot be put in place in the container") as error:
@@ -90,7 +92,7 @@ def test_files_that_cannot_be_written_are_an_error_with_advice(worker):
     assert error.value.text.endswith("Run the image as a user that may write there.")
 
 
-def test_a_conftest_file_that_cannot_be_imported_is_told_as_pytest_does(worker):
+def test_a_conftest_file_that_cannot_be_imported_is_told_as_pytest_does(worker: Makes) -> None:
     live = worker({"conftest.py": "import no_such_thing", "test_it.py": "def test_it(): pass"}).start()
 
     with pytest.raises(WorkerFailedToStart) as error:
@@ -103,7 +105,7 @@ def test_a_conftest_file_that_cannot_be_imported_is_told_as_pytest_does(worker):
     ]
 
 
-def test_a_usage_error_is_told_as_pytest_does(worker):
+def test_a_usage_error_is_told_as_pytest_does(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": "import pytest\ndef pytest_configure(): raise pytest.UsageError('bad', 'worse')",
@@ -116,7 +118,7 @@ def test_a_usage_error_is_told_as_pytest_does(worker):
     assert error.value.text == "ERROR: bad\nERROR: worse"
 
 
-def test_an_error_while_pytest_configures_comes_with_its_traceback(worker):
+def test_an_error_while_pytest_configures_comes_with_its_traceback(worker: Makes) -> None:
     live = worker(
         {"conftest.py": "def pytest_configure(): raise OSError('odd')", "test_it.py": "def test_it(): pass"}
     ).start()
@@ -125,7 +127,7 @@ def test_an_error_while_pytest_configures_comes_with_its_traceback(worker):
         live.run("test_it.py::test_it")
 
 
-def test_another_version_of_the_protocol_is_refused(worker, monkeypatch):
+def test_another_version_of_the_protocol_is_refused(worker: Makes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pytest_imagebuild.session.session.PROTOCOL", 2)
     live = worker("def test_it(): pass").start()
 
@@ -133,7 +135,7 @@ def test_another_version_of_the_protocol_is_refused(worker, monkeypatch):
         live.run("test_it.py::test_it")
 
 
-def test_options_and_ini_keys_of_conftest_files_reach_the_tests(worker):
+def test_options_and_ini_keys_of_conftest_files_reach_the_tests(worker: Makes) -> None:
     live = worker(
         {
             "pytest.ini": "[pytest]\nour_key = from ini",
@@ -143,7 +145,7 @@ def test_options_and_ini_keys_of_conftest_files_reach_the_tests(worker):
                     parser.addini("our_key", "a key")
             """,
             "test_it.py": """
-                def test_it(pytestconfig):
+                def test_it(pytestconfig) -> None:
                     assert pytestconfig.getoption("--ours") == "from the controller"
                     assert pytestconfig.getini("our_key") == "from ini"
             """,
@@ -154,7 +156,7 @@ def test_options_and_ini_keys_of_conftest_files_reach_the_tests(worker):
     assert live.run("test_it.py::test_it").failure == ""
 
 
-def test_strict_markers_and_strict_config_accept_what_the_host_knows(worker):
+def test_strict_markers_and_strict_config_accept_what_the_host_knows(worker: Makes) -> None:
     live = worker(
         {
             "pytest.ini": "[pytest]\nimage_engine = docker\nrequired_plugins = pytest-imagebuild\nmarkers = own: ours",
@@ -164,12 +166,12 @@ def test_strict_markers_and_strict_config_accept_what_the_host_knows(worker):
 
                 @pytest.mark.image("x")
                 @pytest.mark.own
-                def test_it():
+                def test_it() -> None:
                     pass
 
                 @pytest.mark.parametrize("x", [1])
                 class TestSub:
-                    def test_it(self, x):
+                    def test_it(self, x) -> None:
                         pass
             """,
         }
@@ -184,7 +186,7 @@ def test_strict_markers_and_strict_config_accept_what_the_host_knows(worker):
     assert live.run("test_it.py::test_it").outcomes["call"] == "passed"
 
 
-def test_conftest_files_of_folders_have_their_fixtures(worker):
+def test_conftest_files_of_folders_have_their_fixtures(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": "import pytest\n@pytest.fixture\ndef value(): return 1",
@@ -196,7 +198,7 @@ def test_conftest_files_of_folders_have_their_fixtures(worker):
     assert live.run("sub/test_it.py::test_it").failure == ""
 
 
-def test_nothing_is_reported_to_a_terminal_of_the_worker(worker):
+def test_nothing_is_reported_to_a_terminal_of_the_worker(worker: Makes) -> None:
     live = worker(
         {
             "conftest.py": """
@@ -211,7 +213,7 @@ def test_nothing_is_reported_to_a_terminal_of_the_worker(worker):
     assert live.finish() == []
 
 
-def test_multiprocessing_by_spawn_and_by_fork_works(worker):
+def test_multiprocessing_by_spawn_and_by_fork_works(worker: Makes) -> None:
     live = worker(
         """
         import multiprocessing, pytest
@@ -220,7 +222,7 @@ def test_multiprocessing_by_spawn_and_by_fork_works(worker):
             return number * 2
 
         @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-        def test_it(method):
+        def test_it(method) -> None:
             with multiprocessing.get_context(method).Pool(1) as pool:
                 assert pool.map(double, [1]) == [2]
         """
@@ -230,7 +232,7 @@ def test_multiprocessing_by_spawn_and_by_fork_works(worker):
         assert live.run(f"test_it.py::test_it[{method}]").failure == ""
 
 
-def test_the_host_fixtures_say_where_they_belong(worker):
+def test_the_host_fixtures_say_where_they_belong(worker: Makes) -> None:
     live = worker("def test_build(image_build): pass\ndef test_container(image_container): pass").start()
 
     assert live.run("test_it.py::test_build").failure == (
@@ -240,14 +242,14 @@ def test_the_host_fixtures_say_where_they_belong(worker):
     assert live.run("test_it.py::test_container").failure.startswith("Failed: image_container is a fixture of the host")
 
 
-def test_a_payload_that_is_no_tar_is_an_error(worker):
+def test_a_payload_that_is_no_tar_is_an_error(worker: Makes) -> None:
     live = worker("def test_it(): pass").start(payload=b"x" * 2048)
 
     with pytest.raises(WorkerFailedToStart, match="tarfile"):
         live.run("test_it.py::test_it")
 
 
-def test_a_worker_that_runs_nothing_ends_quietly(worker):
+def test_a_worker_that_runs_nothing_ends_quietly(worker: Makes) -> None:
     live = worker("def test_it(): pass").start(payload=tar({}))
 
     assert live.finish() == []

@@ -1,13 +1,16 @@
+# A message of another kind than the test expects fails it where it is used.
+# mypy: disable-error-code="union-attr, index, arg-type, attr-defined"
 """What crosses the wire beside outcomes: texts, warnings, properties, live output."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from typing import Any
 
 import pytest
 from _pytest.reports import TestReport as PytestReport
-from live_worker import PYTHON
+from live_worker import PYTHON, Makes
 
 from pytest_imagebuild.session.reports import warning_message
 from pytest_imagebuild.session.wire import Output, Report
@@ -15,34 +18,34 @@ from pytest_imagebuild.session.wire import Output, Report
 FAILURES = """
     import pytest
 
-    def test_strings():
+    def test_strings() -> None:
         assert "one\\ntwo\\nthree" == "one\\n2\\nthree"
 
-    def test_lists():
+    def test_lists() -> None:
         assert [1, 2, 3] == [1, 2, 4]
 
-    def test_calls():
+    def test_calls() -> None:
         def value():
             return {"deep": [1, {"er": (1, 2)}]}
         assert value()["deep"][1] is None
 
-    def test_chain():
+    def test_chain() -> None:
         try:
             raise KeyError("first")
         except KeyError as error:
             raise ValueError("second") from error
 
-    def test_approx():
+    def test_approx() -> None:
         assert 0.1 + 0.2 == pytest.approx(0.4)
 
-    def test_message():
+    def test_message() -> None:
         assert 1 == 2, "my own words"
 
     class Odd:
         def __repr__(self):
             raise RuntimeError("no repr")
 
-    def test_no_repr():
+    def test_no_repr() -> None:
         odd = Odd()
         assert odd is None
 """
@@ -63,7 +66,7 @@ def without_addresses(text: str) -> str:
     return re.sub("0x[0-9a-f]+", "0x0", text)
 
 
-def test_failures_read_as_in_plain_pytest(worker):
+def test_failures_read_as_in_plain_pytest(worker: Makes) -> None:
     live = worker({"test_it.py": FAILURES}).start()
     names = ("strings", "lists", "calls", "chain", "approx", "message", "no_repr")
     ids = [f"test_it.py::test_{name}" for name in names]
@@ -77,7 +80,7 @@ def test_failures_read_as_in_plain_pytest(worker):
         assert f"=== {nodeid}\n{without_addresses(text)}\n" in without_addresses(plain)
 
 
-def test_comparisons_are_highlighted_when_the_controller_says_so(worker):
+def test_comparisons_are_highlighted_when_the_controller_says_so(worker: Makes) -> None:
     live = worker("def test_it(): assert [1, 2] == [1, 3]").start(options={"color": "yes"})
     run = live.run("test_it.py::test_it")
     if live.session.ready.pytest.startswith("7."):
@@ -86,7 +89,7 @@ def test_comparisons_are_highlighted_when_the_controller_says_so(worker):
     assert any("\x1b[" in line for line in run.lines)
 
 
-def test_warnings_of_a_test_arrive_with_their_place(worker):
+def test_warnings_of_a_test_arrive_with_their_place(worker: Makes) -> None:
     run = (
         worker(
             """
@@ -95,7 +98,7 @@ def test_warnings_of_a_test_arrive_with_their_place(worker):
         class OwnWarning(UserWarning):
             pass
 
-        def test_it():
+        def test_it() -> None:
             warnings.warn("mine", OwnWarning)
             warnings.warn("old", DeprecationWarning)
         """
@@ -112,17 +115,17 @@ def test_warnings_of_a_test_arrive_with_their_place(worker):
     assert warning_message(own).category.__name__ == "OwnWarning"
 
 
-def test_filters_of_warnings_hold_inside(worker):
+def test_filters_of_warnings_hold_inside(worker: Makes) -> None:
     live = worker(
         {
             "pytest.ini": "[pytest]\nfilterwarnings = error::RuntimeWarning",
             "test_it.py": """
                 import warnings
 
-                def test_ini():
+                def test_ini() -> None:
                     warnings.warn("bad", RuntimeWarning)
 
-                def test_option():
+                def test_option() -> None:
                     warnings.warn("bad", FutureWarning)
             """,
         }
@@ -133,7 +136,7 @@ def test_filters_of_warnings_hold_inside(worker):
     assert live.run("test_it.py::test_option").failure == "FutureWarning: bad"
 
 
-def test_properties_of_any_type_get_across(worker):
+def test_properties_of_any_type_get_across(worker: Makes) -> None:
     run = (
         worker(
             """
@@ -143,7 +146,7 @@ def test_properties_of_any_type_get_across(worker):
             def __str__(self):
                 raise ValueError("no text")
 
-        def test_it(record_property):
+        def test_it(record_property) -> None:
             loop = []
             loop.append(loop)
             for name, value in {
@@ -168,11 +171,11 @@ def test_properties_of_any_type_get_across(worker):
     assert properties["plain"] == 1.5
 
 
-def test_a_report_that_is_too_long_for_the_wire_is_shortened(worker):
+def test_a_report_that_is_too_long_for_the_wire_is_shortened(worker: Makes) -> None:
     run = (
         worker(
             """
-        def test_it():
+        def test_it() -> None:
             print("x" * 20_000_000)
         """
         )
@@ -184,12 +187,12 @@ def test_a_report_that_is_too_long_for_the_wire_is_shortened(worker):
     assert "characters left out" in dict(run.reports["call"]["sections"])["Captured stdout call"]
 
 
-def test_uncaptured_output_arrives_live_and_before_the_report(worker):
+def test_uncaptured_output_arrives_live_and_before_the_report(worker: Makes) -> None:
     live = worker(
         """
         import os, sys
 
-        def test_it():
+        def test_it() -> None:
             print("first")
             print("second", end="")
             os.write(1, b"\\xc3")
@@ -208,12 +211,12 @@ def test_uncaptured_output_arrives_live_and_before_the_report(worker):
     assert "fifth" in run.output
 
 
-def test_much_output_is_neither_lost_nor_in_the_way(worker):
+def test_much_output_is_neither_lost_nor_in_the_way(worker: Makes) -> None:
     live = worker(
         """
         import os
 
-        def test_it():
+        def test_it() -> None:
             for number in range(20_000):
                 os.write(1, b"%08d\\n" % number * 10)
         """
@@ -225,19 +228,19 @@ def test_much_output_is_neither_lost_nor_in_the_way(worker):
 
 
 @pytest.mark.parametrize("capture", ["fd", "sys", "tee-sys"])
-def test_each_way_to_capture_works(worker, capture):
+def test_each_way_to_capture_works(worker: Makes, capture: Any) -> None:
     run = worker("def test_it(): print('seen')").start(options={"capture": capture}).run("test_it.py::test_it")
 
     assert dict(run.reports["call"]["sections"])["Captured stdout call"] == "seen\n"
     assert run.output == ("seen\n" if capture == "tee-sys" else "")
 
 
-def test_subtests_keep_their_own_reports(worker):
+def test_subtests_keep_their_own_reports(worker: Makes) -> None:
     live = worker(
         """
         import pytest
 
-        def test_it(request):
+        def test_it(request) -> None:
             subtests = request.getfixturevalue("subtests") if int(pytest.__version__.split(".")[0]) >= 9 else None
             if subtests is None:
                 pytest.skip("this pytest has none")
