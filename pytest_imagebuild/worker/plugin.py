@@ -5,6 +5,7 @@ Runs in the container: imports the standard library and pytest only.
 
 from __future__ import annotations
 
+import linecache
 import os
 import sys
 import warnings
@@ -115,7 +116,10 @@ class WorkerPlugin:
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: tuple[str, int, str] | None
     ) -> None:
-        """Send the warnings of items; the others, the controller sees in its own collection."""
+        """Send the warnings of items, with the line: its file may be here only.
+
+        The other warnings, the controller sees in its own collection.
+        """
         if when != "runtest":
             return
         category = warning_message.category
@@ -129,7 +133,7 @@ class WorkerPlugin:
                 "message": str(warning_message.message),
                 "filename": warning_message.filename,
                 "lineno": warning_message.lineno,
-                "line": warning_message.line,
+                "line": warning_message.line or linecache.getline(warning_message.filename, warning_message.lineno),
                 "location": location,
             }
         )

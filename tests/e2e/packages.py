@@ -40,6 +40,9 @@ def index_of_the_host(client: docker.DockerClient) -> Iterator[PackageIndex]:
         patch.setenv("PIP_INDEX_URL", index.url)
         patch.setenv("PIP_TRUSTED_HOST", index.host)
         patch.setenv("UV_DEFAULT_INDEX", index.url)
+        # It is next door: who waits longer for it waits in vain.
+        patch.setenv("PIP_DEFAULT_TIMEOUT", "20")
+        patch.setenv("UV_HTTP_TIMEOUT", "20")
         yield index
 
 

@@ -830,9 +830,9 @@ class Told:
         return normal(self.ran.out, self.root).splitlines()
 
     def section(self, title: str) -> list[str]:
-        """Return the lines below the rule that holds `title`, up to the next rule of that kind."""
+        """Return the lines below the rule that holds `title`, up to the next rule of that kind; [] without one."""
         lines = self.terminal
-        begin = next(n for n, line in enumerate(lines) if re.fullmatch(f"== {title} ==", line))
+        begin = next((n for n, line in enumerate(lines) if re.fullmatch(f"== {title} ==", line)), len(lines))
         end = next((n for n in range(begin + 1, len(lines)) if re.fullmatch("== .* ==", lines[n])), len(lines))
         return lines[begin + 1 : end]
 
@@ -849,8 +849,8 @@ class Twins:
     """The project twice, side by side: one for the host, one for the container."""
 
     def __init__(self, home: Path, cache_dir: Path, files: Mapping[str, str] = FILES) -> None:
-        self.host = Inner(home / "host", cache_dir).write(files)
-        self.inside = Inner(home / "inside", cache_dir).write(files)
+        self.host = Inner(home / "outer", cache_dir).write(files)
+        self.inside = Inner(home / "inner", cache_dir).write(files)
 
     def run(self, *arguments: str, **environment: str) -> tuple[Told, Told]:
         """Run both at once; return what the host's told, and what the container's told."""

@@ -47,14 +47,14 @@ def test_an_unknown_base_says_what_was_asked_and_what_to_do(project: pytest.Pyte
 def test_a_failing_command_shows_the_command_the_line_the_end_of_its_output_and_the_exit_code(
     project: pytest.Pytester, client: docker.DockerClient, cache_dir: Path, nonce: str
 ) -> None:
-    command = f"for n in $(seq 200); do echo {nonce} line $n; done; echo to stderr >&2; exit 7"
+    command = f"for n in $(seq 200); do echo {nonce} line $n; done; sleep 1; echo to stderr >&2; exit 7"
     result = outcome(project, f'image = (base\n    .run_commands("true")\n    .run_commands("{command}"))')
     result.assert_outcomes(errors=1)
     text = said(result)
     error = text[text.index(f"{project.path}/test_it.py:6: run_commands(") :].splitlines()
     assert error[0].endswith(" failed")
     assert error[1:4] == [f"  command: {command}", "  exit code: 7", "  end of its output:"]
-    # 40 lines; those of the two streams may have passed each other.
+    # 40 lines. The engine has a pipe for each stream, so only a pause between them keeps their order.
     assert {f"    {nonce} line {n}" for n in range(162, 201)} | {"    to stderr"} <= set(error[4:45])
     assert f"{nonce} line 100" not in text
     assert "Traceback" not in text
@@ -176,6 +176,19 @@ def test_a_lockfile_that_cannot_be_used_stops_the_run_and_stays_as_it_is(
     assert sentence in said(result)
     assert "Traceback" not in said(result)
     assert lockfile.read_text() == text
+
+
+def test_a_locked_run_without_a_record_names_the_call_and_what_to_do(project: pytest.Pytester) -> None:
+    result = outcome(project, "image = base", "--image-locked")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert re.search(
+        rf'imagebuild\.lock has no record for from_registry\("{re.escape(BASE)}"\) at .*test_it\.py:3 on linux/\w+, '
+        r"and --image-locked forbids to resolve it\. Run once without --image-locked \(or run `imagebuild lock`\) and "
+        r"commit the lockfile\.",
+        said(result),
+    ), said(result)
+    assert "Traceback" not in said(result)
+    assert not (project.path / "imagebuild.lock").exists()
 
 
 def test_an_unknown_builder_version_names_the_known_ones(
