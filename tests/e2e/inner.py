@@ -94,6 +94,8 @@ class Inner:
             "IMAGEBUILD_CACHE_DIR": str(self.cache_dir),
             "IMAGEBUILD_ENGINE": "docker",
             "COLUMNS": "120",
+            # Into a file Python would keep text back; to a terminal, which a user of `-s` has, it does not.
+            "PYTHONUNBUFFERED": "1",
             **self.environment,
             **environment,
         }

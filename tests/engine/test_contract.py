@@ -81,7 +81,7 @@ def test_a_failure_tells_which_command_its_exit_code_and_the_end_of_the_output(b
 
 
 def test_the_output_of_a_build_comes_line_by_line(bench: Bench) -> None:
-    bench.build("echo one; printf 'two\\nthree'; echo four >&2")
+    bench.build("echo one; printf 'two\\nthree\\n'; echo four >&2")
     assert sorted(bench.lines) == ["four", "one", "three", "two"]
 
 
@@ -160,6 +160,12 @@ def test_builds_at_once_take_the_time_of_one(box: Bench) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(build, range(4)))
+
+
+def test_the_output_of_a_build_keeps_its_order(box: Bench) -> None:
+    box.build("for n in 1 2 3 4 5 6 7 8 9; do echo out $n; echo err $n >&2; done; printf half; echo ' a line' >&2")
+    expected = [f"{stream} {n}" for n in range(1, 10) for stream in ("out", "err")]
+    assert box.lines == [*expected, "half a line"]
 
 
 def test_a_layer_has_what_its_commands_and_those_below_wrote(box: Bench) -> None:

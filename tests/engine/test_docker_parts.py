@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pytest_imagebuild.engines.docker.channel import AttachChannel
-from pytest_imagebuild.engines.docker.lines import LineReader, Tail
 from pytest_imagebuild.engines.docker.marks import repository, seconds, tag
-from pytest_imagebuild.engines.docker.owner import Owner
-from pytest_imagebuild.engines.docker.references import Reference, means_refused, means_unreachable
-from pytest_imagebuild.engines.docker.script import Script, quote
 from pytest_imagebuild.engines.docker.stream import STDERR, STDOUT, AttachStream
+from pytest_imagebuild.engines.lines import LineReader, Tail
+from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.references import Reference, means_refused, means_unreachable
+from pytest_imagebuild.engines.script import Script, quote
 from pytest_imagebuild.errors import EngineError
 
 
@@ -233,7 +233,12 @@ def execute(tmp_path: Path) -> Execute:
 
     def execute(*commands: str, **environment: str) -> tuple[int, bytes, list[str]]:
         script = Script(
-            commands=commands, environment=environment, memory_files=[], removed_files=[], removed_folders=[]
+            commands=commands,
+            environment=environment,
+            memory_files=[],
+            removed_files=[],
+            removed_folders=[],
+            one_stream=False,
         )
         text = script.text.replace("kill -KILL -1", "true")
         done = subprocess.run(["/bin/sh"], input=text.encode(), capture_output=True, timeout=30, check=False)

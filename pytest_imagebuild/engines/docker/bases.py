@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, DockerException
 
 from pytest_imagebuild.engines import bootstrap
-from pytest_imagebuild.engines.docker.archives import Archives
+from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
 from pytest_imagebuild.engines.docker.marks import BASES
-from pytest_imagebuild.engines.docker.references import Reference, means_refused, means_unreachable
 from pytest_imagebuild.engines.protocol import BasePin, Output
+from pytest_imagebuild.engines.references import Reference, means_refused, means_unreachable
 from pytest_imagebuild.errors import BaseImageError
 
 if TYPE_CHECKING:

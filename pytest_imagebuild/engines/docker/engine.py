@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_imagebuild.engines.docker.archives import Archives
+from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.docker.bases import Bases
 from pytest_imagebuild.engines.docker.connection import Connection, connect, engine_errors
-from pytest_imagebuild.engines.docker.owner import Owner
 from pytest_imagebuild.engines.docker.store import Store
 from pytest_imagebuild.engines.docker.sweep import sweep
 from pytest_imagebuild.engines.docker.work import Host, Workshop, remove
+from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import (
     BasePin,
     BuiltLayer,

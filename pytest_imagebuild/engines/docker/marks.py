@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from pytest_imagebuild.engines.owner import HOST, LOCK, RUN
 from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
 from pytest_imagebuild.errors import EngineError
 
 __all__ = [
     "BASES",
     "FORMAT",
-    "HOST",
     "KEY",
-    "LOCK",
-    "RUN",
     "layer_from_inspect",
     "layer_from_list",
     "repository",
@@ -28,9 +26,6 @@ __all__ = [
 
 FORMAT = "1"
 KEY = "imagebuild.key"
-RUN = "imagebuild.run"
-HOST = "imagebuild.host"
-LOCK = "imagebuild.lock"
 BASES = "imagebuild/base"
 _LAYERS = "imagebuild/layer"
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, ImageNotFound
 
 from pytest_imagebuild.engines.docker.connection import engine_errors
-from pytest_imagebuild.engines.docker.marks import KEY, LOCK, layer_from_list, tag
+from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
 from pytest_imagebuild.engines.docker.work import remove
+from pytest_imagebuild.engines.owner import LOCK
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-    from pytest_imagebuild.engines.docker.owner import Owner
     from pytest_imagebuild.engines.docker.store import Store
+    from pytest_imagebuild.engines.owner import Owner
     from pytest_imagebuild.engines.protocol import BuiltLayer
 
 __all__ = ["sweep"]

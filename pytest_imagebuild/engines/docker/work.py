@@ -13,18 +13,16 @@ from docker.types import LogConfig
 
 from pytest_imagebuild.engines.docker import files
 from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
-from pytest_imagebuild.engines.docker.lines import LineReader, Tail
-from pytest_imagebuild.engines.docker.script import MEMORY_FOLDER, Script
 from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
-from pytest_imagebuild.engines.protocol import CommandFailed, FileEntry, Output, Work
+from pytest_imagebuild.engines.protocol import FileEntry, Output, Work
+from pytest_imagebuild.engines.script import MEMORY_FOLDER, Script
+from pytest_imagebuild.engines.step_output import StepOutput
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 __all__ = ["Host", "Workshop", "remove", "resolve_workdir"]
-
-_MOST_OUTPUT = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,8 +105,9 @@ class Workshop:
             memory_files=[tool for tool in work.tools if _in_memory(tool)],
             removed_files=placed.files,
             removed_folders=placed.folders,
+            one_stream=show,
         )
-        reader = _Reader(script, output if show else None, output)
+        reader = StepOutput(script, output, show=show)
         with engine_errors("run a step"):
             code = self._converse(container, script, reader)
         return reader.result(code)
@@ -130,7 +129,7 @@ class Workshop:
             files.put(self._api, container, [*kept, *lent], [*work.files, *tools])
         return _Placed(files=tuple(tool.path for tool in tools), folders=tuple(reversed(lent)))
 
-    def _converse(self, container: str, script: Script, reader: _Reader) -> int:
+    def _converse(self, container: str, script: Script, reader: StepOutput) -> int:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         stream = AttachStream(self._api.attach_socket(container, params=params))
         try:
@@ -140,71 +139,11 @@ class Workshop:
                 stream.send(script.text.encode("utf-8", "surrogateescape"))
             while frames := stream.read(None):
                 for number, data in frames:
-                    reader.feed(number, data)
+                    reader.feed(data, error=number == STDERR)
             reader.finish()
             return int(self._api.wait(container)["StatusCode"])
         finally:
             stream.close()
-
-
-class _Reader:
-    """Takes in what the work prints."""
-
-    def __init__(self, script: Script, shown: Output | None, output: Output) -> None:
-        self._script = script
-        self._output = output
-        self._shown = shown
-        self._tail = Tail()
-        self._begun: int | None = None
-        self._raw = bytearray()
-        self._last_shown = ""
-        self._streams = (
-            LineReader(self._line(shown), self._progress(shown)),
-            LineReader(self._error_line, self._progress(output)),
-        )
-
-    def feed(self, number: int, data: bytes) -> None:
-        self._streams[number == STDERR].feed(data)
-        if self._shown is None and number != STDERR:
-            self._raw += data
-            if len(self._raw) > _MOST_OUTPUT:
-                raise EngineError(f"a command printed more than {_MOST_OUTPUT >> 20} MiB")
-
-    def finish(self) -> None:
-        for stream in self._streams:
-            stream.finish()
-
-    def result(self, code: int) -> bytes:
-        """Return standard output. Raises CommandFailed, or EngineError when no command of the work is to blame."""
-        if code == 0:
-            return bytes(self._raw)
-        if self._begun is None:
-            raise EngineError(f"a step could not be prepared (exit code {code}): {self._tail.text().strip()}")
-        raise CommandFailed(index=self._begun, exit_code=code, output=self._tail.text())
-
-    def _error_line(self, line: str) -> None:
-        before, mark, number = line.partition(self._script.mark)
-        if before or not mark:
-            self._line(self._output)(before)
-        if mark:
-            self._begun = self._script.index(number)
-
-    def _line(self, output: Output | None) -> Output:
-        def take(line: str) -> None:
-            self._tail.add(line)
-            if output is not None and line != self._last_shown:
-                output(line)
-            self._last_shown = ""
-
-        return take
-
-    def _progress(self, output: Output | None) -> Output:
-        def take(line: str) -> None:
-            self._last_shown = line
-            if output is not None and self._script.mark not in line:
-                output(line)
-
-        return take
 
 
 def remove(api: APIClient, container: str) -> None:

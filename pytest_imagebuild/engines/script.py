@@ -29,7 +29,10 @@ exec 3<&-
 
 
 class Script:
-    """One script, and the mark by which its error output tells which command runs."""
+    """One script, and the mark by which its error output tells which command runs.
+
+    With `one_stream`, commands print to the error output only, so that their lines keep their order.
+    """
 
     def __init__(
         self,
@@ -39,11 +42,16 @@ class Script:
         memory_files: Iterable[FileEntry],
         removed_files: Sequence[str],
         removed_folders: Sequence[str],
+        one_stream: bool,
     ) -> None:
         self.mark = f"imagebuild-{secrets.token_hex(16)}:"
         self._last = len(commands)
         parts = [_OPENING, *(_write_file(entry) for entry in memory_files)]
-        parts += ["(\n", *(_export(name, value) for name, value in environment.items())]
+        parts += [
+            "(\n",
+            *(["exec >&2\n"] if one_stream else []),
+            *(_export(name, value) for name, value in environment.items()),
+        ]
         for index, command in enumerate(commands):
             parts.append(f"echo {self.mark}{index} >&2\n/bin/sh -c {quote(command)} </dev/null || exit\n")
         parts.append(f")\ncode=$?\n[ $code = 0 ] || exit $code\necho {self.mark}{self._last} >&2\n")

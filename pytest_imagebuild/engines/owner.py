@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from pytest_imagebuild.engines.docker.marks import HOST, LOCK, RUN
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Owner"]
+__all__ = ["HOST", "LOCK", "RUN", "Owner"]
+
+RUN = "imagebuild.run"
+HOST = "imagebuild.host"
+LOCK = "imagebuild.lock"
+"""The labels that name who owns something."""
 
 
 class Owner:
