@@ -42,7 +42,8 @@ class Capabilities:
 
     `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers (two
     connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can
-    share the network of the machine that pytest runs on.
+    share the network of the machine that pytest runs on. `unenforced` maps a limit of `SessionSpec` (`memory`, `cpu`)
+    that cannot hold here to the sentences that say why, and what helps.
     """
 
     engine: str
@@ -50,6 +51,7 @@ class Capabilities:
     platform: str
     identity: str
     host_network: bool
+    unenforced: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,11 +154,17 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSpec:
-    """A container whose main process is a worker; it talks over a `Channel` and ends when that closes."""
+    """A container whose main process is a worker; it talks over a `Channel` and ends when that closes.
+
+    `memory` is in bytes, swap included, `cpu` in cores: what all processes of the container may use together. None is
+    no limit. The number of processes is bounded in any case.
+    """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"
+    memory: int | None = None
+    cpu: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

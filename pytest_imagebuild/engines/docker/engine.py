@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["DockerEngine"]
 
 _PIDS_LIMIT = 4096
+_NO_CONTROLLER = (
+    "This Docker has no control group for {}. A rootless one gets it when systemd delegates it to the user: "
+    "https://docs.docker.com/engine/security/rootless/tips/#limiting-resources"
+)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i386": "386", "i686": "386"}
 
 
@@ -173,7 +177,14 @@ def _capabilities(info: Mapping[str, Any], *, local: bool) -> Capabilities:
         platform=f"{system}/{_ARCHITECTURES.get(machine, machine)}",
         identity=str(info.get("ID") or info.get("Name") or ""),
         host_network=local and system == "linux" and sys.platform == "linux" and not own_network,
+        unenforced=_unenforced(info),
     )
+
+
+def _unenforced(info: Mapping[str, Any]) -> dict[str, str]:
+    # A daemon that lacks a controller of the kernel drops a limit with no more than a warning.
+    missing = {"memory": not info.get("MemoryLimit", True), "cpu": not info.get("CpuCfsQuota", True)}
+    return {name: _NO_CONTROLLER.format(name) for name, is_missing in missing.items() if is_missing}
 
 
 def _host(info: Mapping[str, Any]) -> Host:

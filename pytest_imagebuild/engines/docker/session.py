@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionContainer", "start_session"]
 
+_CPU_PERIOD = 100_000
+"""Microseconds, as the kernel has it by default."""
+
 
 def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
     """Create a container of `layer`, attach to it, and start it.
@@ -45,6 +48,7 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
         log_config=LogConfig(type="none"),
         init=host.init or None,
         pids_limit=host.pids_limit,
+        **_limits(spec),
         **_network(spec.network),
     )
     with engine_errors("start a session container"), contextlib.ExitStack() as undo:
@@ -150,6 +154,16 @@ def _signal_name(number: int) -> str:
         return f"killed by {signal.Signals(number).name}"
     except ValueError:
         return ""
+
+
+def _limits(spec: SessionSpec) -> dict[str, int]:
+    limits: dict[str, int] = {}
+    if spec.memory is not None:
+        limits.update(mem_limit=spec.memory, memswap_limit=spec.memory)
+    if spec.cpu is not None:
+        # Not NanoCpus, of which Docker refuses more than the machine has.
+        limits.update(cpu_period=_CPU_PERIOD, cpu_quota=round(spec.cpu * _CPU_PERIOD))
+    return limits
 
 
 def _network(network: str) -> dict[str, str]:
