@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +27,11 @@ from pytest_imagebuild.engines.protocol import (
     FileEntry,
     LayerLabels,
     Output,
+    Remnant,
     Service,
     ServiceSpec,
     SessionSpec,
+    StoredLayer,
     Work,
 )
 from pytest_imagebuild.errors import BaseImageError, EngineError
@@ -74,7 +76,8 @@ class MemoryEngine:
     """An engine in memory.
 
     `bases` are the references that it knows; None means any. `fail` maps the name of a method to the exception that it
-    raises. `sessions` and `services` make what `start` and `serve` return.
+    raises. `sessions` and `services` make what `start` and `serve` return. `in_use` are keys of layers that a container
+    is said to need.
     """
 
     name = "memory"
@@ -94,6 +97,8 @@ class MemoryEngine:
         self.calls: list[Call] = []
         self.fail: dict[str, BaseException] = {}
         self.images: dict[str, MemoryImage] = {}
+        self.in_use: set[str] = set()
+        self._loaded: dict[str, BasePin] = {}
         self.bases = bases
         self._commands = commands or (lambda _command, _work: CommandResult())
         self._sessions = sessions
@@ -176,6 +181,49 @@ class MemoryEngine:
         with self._changing:
             self._layers = {place: layer for place, layer in self._layers.items() if place[0] != namespace}
 
+    def stored(self) -> Sequence[StoredLayer]:
+        """Return every layer of the cache proper; one that `in_use` names is in use."""
+        self._called("stored")
+        with self._changing:
+            layers = {key: layer for (owner, key), layer in self._layers.items() if not owner}
+        return [
+            StoredLayer(
+                built=layer,
+                own_size=layer.size - (layers[layer.labels.parent].size if layer.labels.parent in layers else 0),
+                in_use=layer.labels.key in self.in_use,
+            )
+            for layer in layers.values()
+        ]
+
+    def remnants(self) -> Sequence[Remnant]:
+        """Nothing is ever left over."""
+        self._called("remnants")
+        return ()
+
+    def remove(self, item: StoredLayer | Remnant) -> int | None:
+        """Remove a layer that is not in use and on which no other stands."""
+        self._called("remove", item)
+        if isinstance(item, Remnant):
+            return 0
+        key = item.built.labels.key
+        with self._changing:
+            current = self._layers.get(("", key))
+            if current is None:
+                return 0
+            needed = any(not owner and layer.labels.parent == key for (owner, _), layer in self._layers.items())
+            if current != item.built or needed or key in self.in_use:
+                return None
+            del self._layers["", key]
+        return item.own_size
+
+    def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:  # noqa: ARG002
+        """Take the archive for one image: `name`, else the name of the file with the tag `latest`."""
+        self._called("load", archive, name)
+        reference = name or f"{archive.stem}:latest"
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        self._loaded[reference] = BasePin(digest=f"sha256:{digest}", source="local")
+        return (reference,)
+
     def close(self) -> None:
         """Record the call."""
         self._called("close")
@@ -187,6 +235,8 @@ class MemoryEngine:
             raise self.fail[name]
 
     def _pin(self, reference: str) -> BasePin:
+        if reference in self._loaded:
+            return self._loaded[reference]
         if self.bases is None:
             return BasePin(digest=f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}", source="registry")
         try:

@@ -26,9 +26,11 @@ __all__ = [
     "FileEntry",
     "LayerLabels",
     "Output",
+    "Remnant",
     "Service",
     "ServiceSpec",
     "SessionSpec",
+    "StoredLayer",
     "Work",
 ]
 
@@ -95,6 +97,32 @@ class BuiltLayer:
     reference: str
     size: int
     created: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredLayer:
+    """A finished layer of the cache, as housekeeping sees it.
+
+    `own_size` is the bytes that removing it frees: without the layers below, and without what others use too (a base
+    image that the user has as an image of his own). `in_use` says that a container needs it now.
+    """
+
+    built: BuiltLayer
+    own_size: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remnant:
+    """Something in the engine's store that no key leads to.
+
+    It is what a dead run left, a replaced generation, a base image or blob that no layer needs, or a broken-off
+    download. `name` is how the engine finds it again, `what` is for people, `size` is the bytes that it holds.
+    """
+
+    name: str
+    what: str
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,6 +331,27 @@ class Engine(Protocol):
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""
+
+    def stored(self) -> Sequence[StoredLayer]:
+        """Return every finished layer of the cache proper, with the bytes that each holds."""
+
+    def remnants(self) -> Sequence[Remnant]:
+        """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
+
+    def remove(self, item: StoredLayer | Remnant) -> int | None:
+        """Remove it and return the bytes freed; None where it stays.
+
+        It stays where a container needs it or another layer stands on it at the moment of the call. An item that is
+        gone already frees nothing. Who calls this holds `Uses.removing`, so that no run of this machine begins to use
+        the layer meanwhile.
+        """
+
+    def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
+        """Bring the images of an archive (`docker save`, or a tar of an OCI layout) into the engine.
+
+        Return the references under which `pin_base` finds them then, as `local`. `name` is the reference for an image
+        to which the archive gives none, and may be empty. Raises EngineError for an archive that cannot be read.
+        """
 
     def close(self) -> None:
         """Stop what this process started and let go of the connection."""

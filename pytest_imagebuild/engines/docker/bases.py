@@ -19,6 +19,7 @@ from pytest_imagebuild.errors import BaseImageError
 if TYPE_CHECKING:
     from docker import APIClient
 
+    from pytest_imagebuild.engines.docker.pulled import Pulled
     from pytest_imagebuild.engines.docker.store import Store
 
 __all__ = ["Bases"]
@@ -33,10 +34,11 @@ class _RegistryError(Exception):
 class Bases:
     """Pins base images and brings them into the engine."""
 
-    def __init__(self, api: APIClient, store: Store, archives: Archives) -> None:
+    def __init__(self, api: APIClient, store: Store, archives: Archives, pulled: Pulled) -> None:
         self._api = api
         self._store = store
         self._archives = archives
+        self._pulled = pulled
 
     def pin(self, reference: str, output: Output) -> BasePin:
         """Ask what `reference` stands for today."""
@@ -105,6 +107,7 @@ class Bases:
         pinned = f"{name.repository}@{pin.digest}"
         image = self._store.inspect(pinned)
         if image is None:
+            self._pulled.note(pin.digest)
             try:
                 self._pull(name.repository, pin.digest, output)
             except _RegistryError as error:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.docker.bases import Bases
 from pytest_imagebuild.engines.docker.connection import Connection, connect, engine_errors
+from pytest_imagebuild.engines.docker.housekeeping import remove_layer, stored_layers
+from pytest_imagebuild.engines.docker.load import load_archive
+from pytest_imagebuild.engines.docker.pulled import Pulled
 from pytest_imagebuild.engines.docker.store import Store
-from pytest_imagebuild.engines.docker.sweep import sweep
+from pytest_imagebuild.engines.docker.sweep import left_over, remove_remnant, sweep, unused_bases
 from pytest_imagebuild.engines.docker.work import Host, Workshop, remove
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import (
@@ -21,10 +24,13 @@ from pytest_imagebuild.engines.protocol import (
     Capabilities,
     LayerLabels,
     Output,
+    Remnant,
     ServiceSpec,
     SessionSpec,
+    StoredLayer,
     Work,
 )
+from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
@@ -99,13 +105,36 @@ class DockerEngine:
     def sweep(self) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
         opened = self._open()
-        return sweep(opened.connection.client.api, opened.store, opened.owner)
+        return sweep(opened.connection.client.api, opened.owner)
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""
         if not namespace:
             raise EngineError("the layers of the cache are not thrown away as a whole")
         self._open().store.drop(namespace)
+
+    def stored(self) -> Sequence[StoredLayer]:
+        """Return every finished layer of the cache proper, with the bytes that each holds."""
+        opened = self._open()
+        return stored_layers(opened.connection.client.api, opened.pulled)
+
+    def remnants(self) -> Sequence[Remnant]:
+        """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
+        opened = self._open()
+        api = opened.connection.client.api
+        return [*left_over(api, opened.owner), *unused_bases(api, opened.pulled)]
+
+    def remove(self, item: StoredLayer | Remnant) -> int | None:
+        """Remove it and return the bytes freed; None where it stays."""
+        opened = self._open()
+        api = opened.connection.client.api
+        if isinstance(item, Remnant):
+            return remove_remnant(api, item)
+        return remove_layer(api, opened.pulled, item.built)
+
+    def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
+        """Bring the images of an archive into the engine; return the references under which they are found."""
+        return load_archive(self._open().connection.client.api, archive, name, output)
 
     def close(self) -> None:
         """Stop what this process started and let go of the connection. Calling it again does nothing."""
@@ -140,7 +169,8 @@ class _Opened:
         self.owner = Owner(run=run, cache_dir=cache_dir)
         self.store = Store(api, self.owner.labels)
         architecture = self.capabilities.platform.rpartition("/")[2]
-        self.bases = Bases(api, self.store, Archives(cache_dir, cast("Any", architecture)))
+        self.pulled = Pulled(cache_dir.absolute() / "pulled" / folder_name(self.capabilities.identity))
+        self.bases = Bases(api, self.store, Archives(cache_dir, cast("Any", architecture)), self.pulled)
         self.workshop = Workshop(api, self.host, self.owner.labels)
         self._launcher: Launcher | None = None
 

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, ImageNotFound
 
 from pytest_imagebuild.engines.docker.connection import engine_errors
+from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
 from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.owner import LOCK
+from pytest_imagebuild.engines.protocol import Remnant
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-    from pytest_imagebuild.engines.docker.store import Store
+    from pytest_imagebuild.engines.docker.pulled import Pulled
     from pytest_imagebuild.engines.owner import Owner
     from pytest_imagebuild.engines.protocol import BuiltLayer
 
-__all__ = ["sweep"]
+__all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
 # A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
 _SETTLED_SECONDS = 3600
@@ -30,27 +32,84 @@ _SETTLED_SECONDS = 3600
 _REPLACED_SECONDS = 3600
 
 
-def sweep(api: APIClient, store: Store, owner: Owner) -> int:
+_CONTAINER, _IMAGE = "container", "image"
+
+
+def sweep(api: APIClient, owner: Owner) -> int:
     """Remove containers, throw-away layers and untagged layers that nobody owns, and layers that no key leads to.
 
-    Return how many.
-
-    Where nothing is left over it only lists.
+    Return how many. Where nothing is left over it only lists.
     """
+    return sum(remove_remnant(api, remnant) is not None for remnant in left_over(api, owner))
+
+
+def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
+    """Return what dead runs and replaced generations left: containers first, upper layers before lower ones."""
     dead = _Dead(owner)
     with engine_errors("list what is left over"):
         containers = [found for found in api.containers(all=True, filters={"label": [LOCK]}) if dead.has(found)]
         images = api.images(all=True, filters={"label": [KEY]})
-    for container in containers:
-        remove(api, container["Id"])
     thrown_away = sorted((image for image in images if dead.has(image)), key=lambda image: -image["Created"])
-    with engine_errors("remove throw-away layers"):
-        removed = sum(_remove_image(api, image) for image in thrown_away)
-    with engine_errors("remove replaced layers"):
-        removed += sum(_remove_layer(api, layer) for layer in _replaced(images))
     gone = {image["Id"] for image in thrown_away}
-    untagged = [image["Id"] for image in _untagged(images) if image["Id"] not in gone]
-    return len(containers) + removed + sum(store.discard(image) for image in untagged)
+    sizes = {image["Id"]: int(image["Size"]) for image in images}
+    below = {image["Id"]: sizes.get(image.get("ParentId"), 0) for image in images}
+
+    def remnant(what: str, identity: str, name: str) -> Remnant:
+        return Remnant(name=f"{_IMAGE} {name}", what=what, size=max(0, sizes[identity] - below[identity]))
+
+    return [
+        *(Remnant(name=f"{_CONTAINER} {found['Id']}", what="a dead run's container", size=0) for found in containers),
+        *(
+            remnant("a dead run's layer", image["Id"], name)
+            for image in thrown_away
+            for name in names(image) or [image["Id"]]
+        ),
+        # By its tag: what has another name stays.
+        *(
+            remnant("a layer on a replaced one", layer.reference, tag(layer.labels.key, ""))
+            for layer in _replaced(images)
+        ),
+        *(
+            remnant("a layer without a name", image["Id"], image["Id"])
+            for image in _untagged(images)
+            if image["Id"] not in gone
+        ),
+    ]
+
+
+def unused_bases(api: APIClient, pulled: Pulled) -> list[Remnant]:
+    """Return the base images that we brought and on which nothing stands; forget those that are gone."""
+    images = Images.read(api, pulled)
+    digests = {name.partition("@")[2] for image in images.by_id.values() for name in image.get("RepoDigests") or ()}
+    for digest in pulled.digests(settled=True):
+        if digest not in digests:
+            pulled.forget(digest)
+    fresh = set(pulled.digests()) - set(pulled.digests(settled=True))
+    return [
+        Remnant(name=f"{_IMAGE} {name}", what="a base image that no layer stands on", size=int(image["Size"]))
+        for identity, image in images.by_id.items()
+        if images.brought(identity) and not images.needed(identity)
+        for name in names(image) or image.get("RepoDigests") or ()
+        if name.partition("@")[2] not in fresh
+    ]
+
+
+def remove_remnant(api: APIClient, remnant: Remnant) -> int | None:
+    """Remove it by the name that it was listed under; return the bytes freed, None where it stays or was gone."""
+    kind, _, name = remnant.name.partition(" ")
+    if kind == _CONTAINER:
+        remove(api, name)
+        return remnant.size
+    with engine_errors("remove what is left over"):
+        try:
+            api.remove_image(name)
+        except ImageNotFound:
+            return None
+        except APIError as error:
+            if error.status_code == 409:
+                return None
+            raise
+    return remnant.size
 
 
 class _Dead:
@@ -66,19 +125,6 @@ class _Dead:
         if lock not in self._known:
             self._known[lock] = self._owner.is_dead(labels)
         return self._known[lock]
-
-
-def _remove_image(api: APIClient, image: Mapping[str, Any]) -> bool:
-    try:
-        for name in image.get("RepoTags") or [image["Id"]]:
-            api.remove_image(name)
-    except ImageNotFound:
-        return False
-    except APIError as error:
-        if error.status_code == 409:
-            return False
-        raise
-    return True
 
 
 def _replaced(images: list[dict[str, Any]]) -> list[BuiltLayer]:
@@ -104,11 +150,6 @@ def _chain(layer: BuiltLayer, layers: Mapping[str, BuiltLayer]) -> Iterator[Buil
         yield below
         seen.add(below.labels.key)
         below = layers.get(below.labels.parent)
-
-
-def _remove_layer(api: APIClient, layer: BuiltLayer) -> bool:
-    # Without force and by its tag: what a container uses, or has another name, stays.
-    return _remove_image(api, {"Id": layer.reference, "RepoTags": [tag(layer.labels.key, "")]})
 
 
 def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
