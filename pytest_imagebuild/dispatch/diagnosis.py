@@ -6,29 +6,13 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imagebuild.engines.choose import choose_engine
+from pytest_imagebuild.engines.findings import Finding
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["Finding", "diagnose"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One thing that was looked at. `advice` is the command or step that helps where it is not good."""
-
-    name: str
-    good: bool
-    found: str
-    advice: str = ""
-    needed: bool = True
-
-    def __str__(self) -> str:
-        mark = "ok  " if self.good else "FAIL" if self.needed else "note"
-        text = f"{mark}  {self.name}: {self.found}"
-        return text if self.good or not self.advice else f"{text}\n      {self.advice}"
+__all__ = ["diagnose"]
 
 
 def diagnose(cache_dir: Path) -> list[Finding]:
