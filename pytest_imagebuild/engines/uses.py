@@ -122,6 +122,11 @@ class Uses:
                     file.write(b".")
             yield free
 
+    def is_claimed(self, key: str) -> bool:
+        """Say whether a living process has claimed a layer."""
+        with self._exclusive():
+            return any(key in keys for keys in self._living_claims())
+
     def forget(self, key: str, parent: str) -> None:
         """Drop the record of a removed layer: its last use becomes that of its parent, unless that has a later one."""
         path, below = self._last / key, self._last / parent

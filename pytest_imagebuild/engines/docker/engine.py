@@ -134,7 +134,8 @@ class DockerEngine:
 
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive into the engine; return the references under which they are found."""
-        return load_archive(self._open().connection.client.api, archive, name, output)
+        opened = self._open()
+        return load_archive(opened.connection.client.api, archive, name, opened.capabilities.platform, output)
 
     def close(self) -> None:
         """Stop what this process started and let go of the connection. Calling it again does nothing."""

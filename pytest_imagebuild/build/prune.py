@@ -1,0 +1,126 @@
+"""Remove what nobody needs any more, or has not used for long, while runs go on."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_imagebuild.build.inventory import Download, KeptLayer, downloads, inventory
+from pytest_imagebuild.engines.protocol import Engine
+from pytest_imagebuild.engines.uses import Uses
+
+__all__ = ["PruneOptions", "Pruned", "prune"]
+
+_FRESH_SECONDS = 3600
+"""A download that somebody read so lately may be about to be used."""
+
+_ABANDONED_SECONDS = 24 * 3600
+"""Nobody writes so long on a partial download."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneOptions:
+    """What may go besides what no key leads to.
+
+    `older_than` is in seconds since the last use; `keep_size` in bytes is what may stay. None means no such bound. With
+    `dry_run` nothing is removed.
+    """
+
+    older_than: float | None = None
+    keep_size: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """One thing that went, or stays although it should have gone: then `freed` is None.
+
+    `last_use` is in seconds since the epoch, None where it is not known. `is_layer` tells layers of the cache from
+    what no key leads to and from downloads.
+    """
+
+    what: str
+    freed: int | None
+    last_use: float | None = None
+    is_layer: bool = False
+
+
+def prune(engine: Engine, uses: Uses, cache_dir: Path, options: PruneOptions) -> Iterator[Pruned]:
+    """Remove what may go, one thing at a time, and yield each. Runs that claimed a layer keep it."""
+    work = _Prune(engine, uses, cache_dir, options)
+    yield from work.remnants()
+    yield from work.partial_downloads()
+    if options.older_than is not None or options.keep_size is not None:
+        yield from work.unused()
+
+
+class _Prune:
+    """One pass over a store."""
+
+    def __init__(self, engine: Engine, uses: Uses, cache_dir: Path, options: PruneOptions) -> None:
+        self._engine = engine
+        self._uses = uses
+        self._cache_dir = cache_dir
+        self._options = options
+        self._now = time.time()
+
+    def remnants(self) -> Iterator[Pruned]:
+        for remnant in self._engine.remnants():
+            freed = remnant.size if self._options.dry_run else self._engine.remove(remnant)
+            if freed is not None:
+                yield Pruned(what=remnant.what, freed=freed)
+
+    def partial_downloads(self) -> Iterator[Pruned]:
+        for download in downloads(self._cache_dir):
+            if download.partial and download.last_use < self._now - _ABANDONED_SECONDS:
+                yield self._remove_download(download)
+
+    def unused(self) -> Iterator[Pruned]:
+        """Go through layers and downloads, the least recently used first, until what stays is little and young enough.
+
+        A layer that stays keeps those below it.
+        """
+        layers = inventory(self._engine.stored(), self._uses.last_uses())
+        finished = [download for download in downloads(self._cache_dir) if not download.partial]
+        total = sum(layer.stored.own_size for layer in layers) + sum(download.size for download in finished)
+        above = Counter(layer.built.labels.parent for layer in layers)
+        items: list[KeptLayer | Download] = [*finished, *layers]
+        for item in sorted(items, key=lambda item: item.last_use):
+            if not self._may_go(item, total):
+                continue
+            if isinstance(item, Download):
+                if item.last_use < self._now - _FRESH_SECONDS:
+                    yield self._remove_download(item)
+                    total -= item.size
+            elif not above[item.key]:
+                pruned = self._remove_layer(item)
+                yield pruned
+                if pruned.freed is not None:
+                    above[item.built.labels.parent] -= 1
+                    total -= item.stored.own_size
+
+    def _may_go(self, item: KeptLayer | Download, total: int) -> bool:
+        options = self._options
+        too_old = options.older_than is not None and item.last_use < self._now - options.older_than
+        return too_old or (options.keep_size is not None and total > options.keep_size)
+
+    def _remove_layer(self, layer: KeptLayer) -> Pruned:
+        labels = layer.built.labels
+        if self._options.dry_run:
+            kept = layer.stored.in_use or self._uses.is_claimed(layer.key)
+            freed = None if kept else layer.stored.own_size
+        else:
+            with self._uses.removing(layer.key) as free:
+                freed = self._engine.remove(layer.stored) if free else None
+            if freed is not None:
+                self._uses.forget(layer.key, labels.parent)
+        return Pruned(what=labels.step or layer.key, freed=freed, last_use=layer.last_use, is_layer=True)
+
+    def _remove_download(self, download: Download) -> Pruned:
+        if not self._options.dry_run:
+            download.path.unlink(missing_ok=True)
+        what = f"{download.path.name} ({download.what})"
+        return Pruned(what=what, freed=download.size, last_use=download.last_use)
