@@ -12,7 +12,7 @@ import pytest
 __all__ = ["INI_KEYS", "Options", "add_options", "cache_dir", "truthy", "upgrade_names"]
 
 INI_KEYS: Mapping[str, tuple[str, str]] = {
-    "image_engine": ("string", "engine that builds and runs images: auto, docker, memory (default: auto)"),
+    "image_engine": ("string", "engine that builds and runs images: auto, docker, embedded, memory (default: auto)"),
     "image_builder_version": ("string", "image builder version (default: the newest)"),
     "image_lockfile": ("string", "path of the lockfile (default: imagebuild.lock beside the ini file)"),
     "image_sync": ("linelist", "patterns of project files that containers get; `!` leaves out (default: all)"),
@@ -67,7 +67,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("imagebuild", "tests in containers")
     flag = group.addoption
     flag("--no-image", action="store_true", help="run marked tests on the host")
-    flag("--image-engine", metavar="NAME", help="engine that builds and runs images: auto, docker, memory")
+    flag("--image-engine", metavar="NAME", help="engine that builds and runs images: auto, docker, embedded, memory")
     flag("--force-build", action="store_true", help="rebuild every layer of this run's images, replacing cached ones")
     flag("--ignore-image-cache", action="store_true", help="build from the top; neither read nor write the layer cache")
     flag("--image-locked", action="store_true", help="fail where the lockfile would have to change")

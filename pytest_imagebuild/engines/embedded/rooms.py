@@ -1,0 +1,211 @@
+"""Places where containers write: one folder each, below one of this process, which a sweep finds when it is dead.
+
+scratch/OWNER/owner.json     who it is: the labels of its lock
+scratch/OWNER/N/layer        the reference of the layer that the container runs
+scratch/OWNER/N/upper, work  of its overlay mount
+scratch/OWNER/N/etc/*        its own hosts, hostname and resolv.conf
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_imagebuild.engines.embedded.bwrap import Mount, Sandbox
+from pytest_imagebuild.engines.embedded.config import environment_of, workdir_of
+from pytest_imagebuild.engines.embedded.limits import Confinement, confine
+from pytest_imagebuild.engines.embedded.place import Upper
+from pytest_imagebuild.engines.embedded.store import Record, Store, remove_tree
+from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.errors import EngineError
+
+__all__ = ["Room", "Rooms"]
+
+# What the kernel's file systems are mounted on; in an image, a link of this name could lead anywhere.
+_MOUNT_POINTS = ("/proc", "/dev", "/sys")
+# Nothing takes longer to be made.
+_SETTLED_SECONDS = 60
+_PIDS_LIMIT = 4096
+_NAMES = ("hosts", "hostname", "resolv.conf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Where one container writes."""
+
+    folder: Path
+    record: Record
+    upper: Upper
+    hostname: str
+    trees: tuple[Path, ...]
+
+    def sandbox(
+        self,
+        *,
+        variables: Mapping[str, str],
+        network: str,
+        user_namespace: bool,
+        mounts: tuple[Mount, ...] = (),
+    ) -> Sandbox:
+        """Return the container of this place. `variables` go on top of the image's, `mounts` on top of its files."""
+        return Sandbox(
+            trees=self.trees,
+            upper=self.upper.folder,
+            work=self.folder / "work",
+            hostname=self.hostname,
+            workdir=workdir_of(self.record.config),
+            environment={**environment_of(self.record.config, self.upper.view, self.hostname), **variables},
+            own_network=network == "none",
+            user_namespace=user_namespace,
+            mounts=(*self._network_files(), *mounts),
+        )
+
+    def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement:
+        """Make the limits of the container: `memory` in bytes, `cpu` in cores."""
+        name = f"{self.folder.parent.name}-{self.folder.name}"
+        return confine(name, memory=memory, cpu=cpu, pids=_PIDS_LIMIT)
+
+    def remove(self) -> None:
+        """Remove what the container wrote."""
+        remove_tree(self.folder)
+
+    def _network_files(self) -> Iterator[Mount]:
+        folder = self.folder / "etc"
+        folder.mkdir()
+        (folder / "hostname").write_text(f"{self.hostname}\n", encoding="utf-8")
+        (folder / "hosts").write_text(_hosts(self.hostname), encoding="utf-8")
+        (folder / "resolv.conf").write_text(_read("/etc/resolv.conf"), encoding="utf-8")
+        for name in _NAMES:
+            # A link of an image must lead nowhere but inside, so it is the place without links that is mounted on.
+            found = self.upper.view.find(f"/etc/{name}")
+            if found is not None and not found.is_folder:
+                yield Mount(source=folder / name, target=found.path, writable=True)
+
+
+class Rooms:
+    """The places of this process."""
+
+    def __init__(self, store: Store, owner: Owner) -> None:
+        self._store = store
+        self._owner = owner
+        self._scratch = store.folder / "scratch"
+        self._folder = self._scratch / Path(owner.labels["imagebuild.lock"]).stem
+        self._numbers = itertools.count(1)
+        self._making = threading.Lock()
+
+    def open(self, record: Record) -> Room:
+        """Make a place for a container of a layer. Raises EngineError where the image cannot be run."""
+        folder = self._make(record.id)
+        try:
+            (folder / "work").mkdir()
+            upper = folder / "upper"
+            upper.mkdir()
+            trees = (*self._store.stack(record, upper), self._store.floor)
+            for place in trees[:1]:
+                upper.chmod(place.lstat().st_mode & 0o7777 | 0o700)
+            room = Room(
+                folder=folder,
+                record=record,
+                upper=Upper(upper, trees),
+                hostname=f"{record.labels.key[:8]}-{folder.name}".lower().replace("_", "-"),
+                trees=trees,
+            )
+            _check(room)
+        except BaseException:
+            remove_tree(folder)
+            raise
+        return room
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Make a folder that is gone afterwards, whatever happens to this process."""
+        folder = self._make("")
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    def in_use(self) -> set[str]:
+        """Return the references of the layers that living processes run containers of, this one included."""
+        return {
+            _read(str(path)) for path in self._scratch.glob("*/*/layer") if not self._is_dead(path.parent.parent)
+        } - {""}
+
+    def sweep(self) -> int:
+        """Remove the places of dead processes; return how many there were."""
+        count = 0
+        for folder in self._others():
+            if self._is_dead(folder):
+                count += sum(1 for place in folder.iterdir() if place.is_dir())
+                remove_tree(folder)
+        return count
+
+    def close(self) -> None:
+        """Remove the places of this process."""
+        remove_tree(self._folder)
+
+    def dead_runs(self) -> Iterator[Path]:
+        """Return the places of dead processes."""
+        return (folder for folder in self._others() if self._is_dead(folder))
+
+    def _make(self, layer: str) -> Path:
+        with self._making:
+            if not self._folder.exists():
+                partial = self._scratch / f".{self._folder.name}"
+                partial.mkdir(mode=0o700)
+                (partial / "owner.json").write_text(json.dumps(dict(self._owner.labels)), encoding="utf-8")
+                partial.rename(self._folder)
+            folder = self._folder / str(next(self._numbers))
+            folder.mkdir()
+        (folder / "layer").write_text(layer, encoding="utf-8")
+        return folder
+
+    def _others(self) -> list[Path]:
+        try:
+            return [folder for folder in self._scratch.iterdir() if folder != self._folder]
+        except FileNotFoundError:
+            return []
+
+    def _is_dead(self, folder: Path) -> bool:
+        if folder == self._folder:
+            return False
+        try:
+            labels = json.loads((folder / "owner.json").read_bytes())
+        except (OSError, ValueError):
+            # It is being made or removed right now, or its maker was killed in the middle.
+            return _is_old(folder)
+        return isinstance(labels, dict) and self._owner.is_dead(labels)
+
+
+def _check(room: Room) -> None:
+    for path in _MOUNT_POINTS:
+        found = room.upper.view.find(path, follow=False)
+        if found is None or not found.is_folder:
+            raise EngineError(f"a container of this image cannot be started: {path} in it is not a folder")
+    workdir = workdir_of(room.record.config)
+    if room.upper.view.find(workdir) is None:
+        room.upper.make_folder(workdir)
+
+
+def _is_old(folder: Path) -> bool:
+    try:
+        return folder.stat().st_mtime < time.time() - _SETTLED_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _hosts(hostname: str) -> str:
+    return f"{_read('/etc/hosts').rstrip()}\n127.0.1.1\t{hostname}\n"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

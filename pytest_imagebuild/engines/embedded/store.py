@@ -1,0 +1,356 @@
+"""The layer store: folders and small records under the cache folder, all of it safe to read at any moment.
+
+    records/ID.json         what a layer is; never changed
+    keys/NAMESPACE/KEY.json the record that a key stands for: a hard link, replaced in one step
+    trees/ID                the files that one step wrote, in overlayfs form; never changed
+    scratch/OWNER/N         what a container writes while it lives
+
+A layer appears when its key does, after all of its files are in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_imagebuild.engines.embedded.bwrap import longest_stack
+from pytest_imagebuild.engines.embedded.merge import merge
+from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
+from pytest_imagebuild.errors import EngineError
+
+__all__ = ["Record", "Store", "Tree", "disk_usage", "remove_tree"]
+
+FORMAT = 1
+_CACHE = "cache"
+_RUN = "run-"
+_FLOOR = ("dev", "etc", "proc", "sys", "tmp")
+_FLOOR_FILES = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tree:
+    """The files of one step. `seal` is a digest of what its folders list, to notice damage; `size` is bytes on disk."""
+
+    id: str
+    seal: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One layer: its labels, its trees from the bottom up, and the configuration of its image in OCI terms.
+
+    `owner` is who may throw it away: the labels of a process, empty in the cache proper.
+    """
+
+    id: str
+    labels: LayerLabels
+    trees: tuple[Tree, ...]
+    config: Mapping[str, Any]
+    created: float
+    owner: Mapping[str, str]
+
+    def layer(self) -> BuiltLayer:
+        """Return it as the engine hands it out."""
+        return BuiltLayer(
+            labels=self.labels, reference=self.id, size=sum(tree.size for tree in self.trees), created=self.created
+        )
+
+
+class Store:
+    """Layers on disk. `folder` is made when something is first kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._keys = folder / "keys"
+        self._records = folder / "records"
+        self._seals = folder / "seals"
+        self.trees = folder / "trees"
+
+    def prepare(self) -> None:
+        """Make the folders. Only their owner may look in: set-user-id programs of images lie there."""
+        for folder in (self.folder, self._keys / _CACHE, self._records, self.trees, self.folder / "scratch"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in _FLOOR:
+            (self.floor / path).mkdir(parents=True, exist_ok=True)
+        for path in _FLOOR_FILES:
+            (self.floor / path).touch()
+
+    @property
+    def floor(self) -> Path:
+        """The lowest tree of every container: what is mounted on, so that an image need not have it."""
+        return self.folder / "floor"
+
+    def stack(self, record: Record, upper: Path) -> tuple[Path, ...]:
+        """Return folders for one mount over `upper`, the uppermost first; many trees are merged into one."""
+        paths = self.paths(record)
+        count = longest_stack((self.floor, *reversed(paths)), upper) - 1
+        if count >= len(paths):
+            return paths
+        return self._merged(record, len(paths) - count + 1)
+
+    def records(self, namespace: str) -> Iterator[Record]:
+        """Return every layer of a namespace. A record that cannot be read is none."""
+        folder = self._namespace(namespace)
+        for path in folder.glob("*.json"):
+            record = _read(path)
+            if record is not None and self._is_whole(record) and record.labels.key == path.stem:
+                yield record
+
+    def find(self, key: str, namespace: str) -> Record | None:
+        """Return the layer of a key."""
+        record = _read(self._key(key, namespace))
+        if record is None or (record.labels.key, record.labels.namespace) != (key, namespace):
+            return None
+        return record if self._is_whole(record) else None
+
+    def record(self, reference: str) -> Record:
+        """Return a layer by its reference. Raises EngineError where it is gone."""
+        record = _read(self._records / f"{reference}.json")
+        if record is None or not self._is_whole(record):
+            message = f"the layer {reference} is gone from {self.folder}: something removed it; run again to build it"
+            raise EngineError(message)
+        return record
+
+    def paths(self, record: Record) -> tuple[Path, ...]:
+        """Return the folders that a container of a layer is made of, the uppermost first."""
+        return tuple(self.trees / tree.id for tree in reversed(record.trees))
+
+    def keep(
+        self, labels: LayerLabels, below: Sequence[Tree], written: Path | None, config: Mapping[str, Any], owner: Owner
+    ) -> Record:
+        """Keep the folder `written` as the uppermost tree of a layer; it is moved. What had the key loses it."""
+        target = self._key(labels.key, labels.namespace)
+        trees = tuple(below)
+        if written is not None and any(written.iterdir()):
+            trees += (self._adopt(written),)
+        record = Record(
+            id=uuid.uuid4().hex,
+            labels=labels,
+            trees=trees,
+            config=config,
+            created=time.time(),
+            owner=owner.labels if labels.namespace else {},
+        )
+        text = json.dumps({"format": FORMAT, **asdict(record)}, sort_keys=True)
+        path = self._records / f"{record.id}.json"
+        _write(path, text)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A name of its own beside the target, so that the old one is replaced in one step.
+        link = target.with_name(f".{record.id}")
+        os.link(path, link)
+        link.replace(target)
+        return record
+
+    def all_records(self) -> Iterator[tuple[Path, Record | None]]:
+        """Return the file of every record, with or without a key, and what it says, if it can be read."""
+        return ((path, _read(path)) for path in self._records.iterdir())
+
+    def namespaces(self) -> list[str]:
+        """Return the throw-away namespaces that have layers."""
+        return [_unslug(path.name) for path in self._keys.iterdir() if path.name.startswith(_RUN)]
+
+    def discard(self, record: Record, needed: Collection[str]) -> int:
+        """Remove a layer, and those of its trees that are not `needed`; return the bytes freed."""
+        self.forget(record)
+        (self._records / f"{record.id}.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._namespace(record.labels.namespace).rmdir()
+        lost = [tree for tree in record.trees if tree.id not in needed]
+        return sum(tree.size for tree in lost if self.remove_tree(tree.id))
+
+    def remove_tree(self, name: str) -> bool:
+        """Remove a tree; say whether it was there. No container must be on it."""
+        going = self.trees / f".{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            # In one step, so that nobody finds half of it.
+            (self.trees / name).rename(going)
+        except FileNotFoundError:
+            return False
+        (self._seals / name).unlink(missing_ok=True)
+        remove_tree(going)
+        return True
+
+    def has(self, tree: Tree) -> bool:
+        """Say whether the folder of a tree is there."""
+        return (self.trees / tree.id).is_dir()
+
+    def damage(self, record: Record) -> str | None:
+        """Look at every file of a layer; return the name of a tree that is not as it was written."""
+        return next((tree.id for tree in record.trees if _survey(self.trees / tree.id)[0] != tree.seal), None)
+
+    def forget(self, record: Record) -> None:
+        """Take the key from a layer, unless it stands for another one by now."""
+        path = self._key(record.labels.key, record.labels.namespace)
+        current = _read(path)
+        if current is None or current.id == record.id:
+            path.unlink(missing_ok=True)
+
+    def base_tree(self, diff_id: str) -> Tree | None:
+        """Return the tree of a base image's layer by the digest of its archive."""
+        name = _base_name(diff_id)
+        try:
+            tree = Tree(**json.loads((self._seals / name).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return tree if self.has(tree) else None
+
+    def keep_base_tree(self, written: Path, diff_id: str) -> Tree:
+        """Keep the unpacked layer of a base image; the folder is moved."""
+        name = _base_name(diff_id)
+        seal, size = _survey(written)
+        tree = Tree(id=name, seal=seal, size=size)
+        self._seals.mkdir(mode=0o700, exist_ok=True)
+        _write(self._seals / name, json.dumps(asdict(tree)))
+        with contextlib.suppress(FileExistsError):
+            _move(written, self.trees / name)
+        return tree
+
+    def _adopt(self, written: Path) -> Tree:
+        seal, size = _survey(written)
+        # Short, because the paths of all trees must fit into one mount call.
+        name = uuid.uuid4().hex[:12]
+        _move(written, self.trees / name)
+        return Tree(id=name, seal=seal, size=size)
+
+    def _is_whole(self, record: Record) -> bool:
+        return all(self.has(tree) for tree in record.trees)
+
+    def _merged(self, record: Record, count: int) -> tuple[Path, ...]:
+        """Return the folders of a layer with the lowest `count` trees merged into one, by hard links."""
+        paths = self.paths(record)
+        lowest = record.trees[:count]
+        name = hashlib.sha256("/".join(tree.id for tree in lowest).encode()).hexdigest()[:12]
+        merged = self.folder / "merged" / name
+        if not merged.is_dir():
+            merged.parent.mkdir(mode=0o700, exist_ok=True)
+            partial = merged.with_name(f".{uuid.uuid4().hex}")
+            try:
+                merge((self.trees / tree.id for tree in lowest), partial)
+                (merged.with_suffix(".trees")).write_text("\n".join(tree.id for tree in lowest), encoding="utf-8")
+                with contextlib.suppress(FileExistsError):
+                    _move(partial, merged)
+            finally:
+                remove_tree(partial)
+        return (*paths[: len(paths) - count], merged)
+
+    def _namespace(self, namespace: str) -> Path:
+        return self._keys / (_slug(namespace) if namespace else _CACHE)
+
+    def _key(self, key: str, namespace: str) -> Path:
+        if not _NAME.fullmatch(key):
+            raise EngineError(f"{key!r} cannot name a layer: up to 128 letters, digits, '_', '.' and '-' can")
+        return self._namespace(namespace) / f"{key}.json"
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder whatever the modes in it are. One that is gone is as good."""
+
+    def open_up(_: object, path: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):
+            return
+        parent = os.path.dirname(path)  # noqa: PTH120
+        for closed in (parent, path):
+            with contextlib.suppress(OSError):
+                if stat.S_ISDIR(os.lstat(closed).st_mode):
+                    os.chmod(closed, 0o700)  # noqa: PTH101
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108
+
+    for _ in range(3):
+        shutil.rmtree(folder, onerror=lambda call, path, info: open_up(call, path, info[1]))
+        if not os.path.lexists(folder):
+            return
+
+
+def disk_usage(path: Path) -> int:
+    """Return the bytes that a file or a folder holds on disk."""
+    if path.is_dir() and not path.is_symlink():
+        return _survey(path)[1]
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        found = json.loads(path.read_bytes())
+        if found.pop("format") != FORMAT:
+            return None
+        found["labels"] = LayerLabels(**found["labels"])
+        found["trees"] = tuple(Tree(**tree) for tree in found["trees"])
+        return Record(**found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _survey(folder: Path) -> tuple[str, int]:
+    """Return a digest of what is in a folder, and its size on disk in bytes. Contents of files are not read."""
+    digest = hashlib.sha256()
+    size = 0
+    linked: set[int] = set()
+    waiting = [(folder, b"")]
+    while waiting:
+        at, prefix = waiting.pop()
+        try:
+            entries = sorted(os.scandir(os.fsencode(at)), key=lambda entry: entry.name)
+        except OSError as error:
+            digest.update(f"{prefix!r} {errno.errorcode.get(error.errno or 0)}".encode())
+            continue
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            name = prefix + entry.name
+            digest.update(
+                b"%b\0%o %d %d %d\n" % (name, status.st_mode, status.st_size, status.st_mtime_ns, status.st_rdev)
+            )
+            if status.st_nlink == 1 or status.st_ino not in linked:
+                size += status.st_blocks * 512
+            linked.add(status.st_ino)
+            if stat.S_ISDIR(status.st_mode):
+                waiting.append((Path(os.fsdecode(entry.path)), name + b"/"))
+    return digest.hexdigest(), size
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(str(target)) from error
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{uuid.uuid4().hex}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _base_name(diff_id: str) -> str:
+    return "b" + diff_id.removeprefix("sha256:")[:20]
+
+
+def _slug(namespace: str) -> str:
+    return _RUN + namespace.encode().hex()
+
+
+def _unslug(name: str) -> str:
+    return bytes.fromhex(name.removeprefix(_RUN)).decode()

@@ -1,0 +1,137 @@
+"""The file system of an image, read without mounting it: trees in overlayfs form, the upper ones hiding the lower.
+
+In a tree, a character device 0:0 says that nothing is at its path, and the attribute `user.overlay.opaque` of a folder
+that nothing below shows through (Linux, Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+__all__ = ["Found", "MergedView", "is_whiteout"]
+
+OPAQUE = "user.overlay.opaque"
+_MOST_LINKS = 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Something in the file system. `path` is where it is inside, without links; `real` is on this machine.
+
+    `places` are the folders of this machine that a folder inside is made of, the uppermost first.
+    """
+
+    path: str
+    real: Path
+    status: os.stat_result
+    places: tuple[Path, ...] = ()
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether it is a folder."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+
+class MergedView:
+    """What a container of `trees`, the uppermost first, sees. A tree may change between two calls."""
+
+    def __init__(self, trees: Sequence[Path]) -> None:
+        self._trees = tuple(trees)
+
+    def find(self, path: str, *, follow: bool = True) -> Found | None:
+        """Return what is at an absolute path; None where nothing is. Links lead nowhere but inside.
+
+        With `follow` false, a link at the very end is returned itself. Raises OSError for a ring of links.
+        """
+        return self._walk(self._root(), _parts(path), follow=follow, links=0)
+
+    def destination(self, path: str) -> str:
+        """Return `path` without links, as far as it exists: where the kernel would make it."""
+        parts = _parts(path)
+        found = self._root()
+        for number, part in enumerate(parts):
+            below = self._walk(found, [part], follow=True, links=0)
+            if below is None:
+                return str(PurePosixPath(found.path, *parts[number:]))
+            found = below
+        return found.path
+
+    def read_text(self, path: str) -> str:
+        """Return the content of a small text file; nothing where there is none."""
+        found = self.find(path)
+        if found is None or not stat.S_ISREG(found.status.st_mode):
+            return ""
+        return found.real.read_text(encoding="utf-8", errors="replace")
+
+    def _root(self) -> Found:
+        return Found(path="/", real=self._trees[0], status=self._trees[0].lstat(), places=self._trees)
+
+    def _walk(self, at: Found, parts: list[str], *, follow: bool, links: int) -> Found | None:
+        for number, part in enumerate(parts):
+            if part == "..":
+                above = self.find(str(PurePosixPath(at.path).parent))
+                if above is None:
+                    return None
+                at = above
+                continue
+            below = self._child(at, part)
+            rest = parts[number + 1 :]
+            if below is not None and stat.S_ISLNK(below.status.st_mode) and (rest or follow):
+                return self._follow(at, below, rest, follow=follow, links=links + 1)
+            if below is None or (rest and not below.is_folder):
+                return None
+            at = below
+        return at
+
+    def _follow(self, at: Found, link: Found, rest: list[str], *, follow: bool, links: int) -> Found | None:
+        if links > _MOST_LINKS:
+            raise OSError(f"{link.path} is a ring of symbolic links")
+        target = os.readlink(link.real)  # noqa: PTH115 - a Path would lose a slash at the end, and the bytes of a name
+        start = self._root() if target.startswith("/") else at
+        return self._walk(start, [*_parts(target), *rest], follow=follow, links=links)
+
+    def _child(self, folder: Found, name: str) -> Found | None:
+        path = str(PurePosixPath(folder.path, name))
+        places: list[tuple[Path, os.stat_result]] = []
+        for real, status in _versions(folder.places, name):
+            if is_whiteout(status):
+                break
+            if not stat.S_ISDIR(status.st_mode):
+                if places:
+                    break
+                return Found(path=path, real=real, status=status)
+            places.append((real, status))
+            if _is_opaque(real):
+                break
+        if not places:
+            return None
+        return Found(path=path, real=places[0][0], status=places[0][1], places=tuple(real for real, _ in places))
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Say whether a file of a tree says that nothing is there."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _versions(places: Sequence[Path], name: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for place in places:
+        real = place / name
+        try:
+            yield real, real.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def _is_opaque(folder: Path) -> bool:
+    try:
+        return os.getxattr(folder, OPAQUE, follow_symlinks=False) in (b"y", b"x")
+    except OSError:
+        return False
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

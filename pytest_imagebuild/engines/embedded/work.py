@@ -1,0 +1,168 @@
+"""Execute a `Work` in a container of the parent, and keep or throw away what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pytest_imagebuild.engines.embedded.bwrap import Mount
+from pytest_imagebuild.engines.embedded.config import workdir_of
+from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
+from pytest_imagebuild.engines.embedded.rooms import Room, Rooms
+from pytest_imagebuild.engines.embedded.store import Record
+from pytest_imagebuild.engines.protocol import FileEntry, Output, Work
+from pytest_imagebuild.engines.script import MEMORY_FOLDER, Script
+from pytest_imagebuild.engines.step_output import StepOutput
+from pytest_imagebuild.errors import EngineError
+
+__all__ = ["Workshop"]
+
+_CHUNK = 256 * 1024
+# For an ordinary user's container: apt would change to a user that is not there (apt.conf(5), APT::Sandbox::User).
+_APT_CONFIG = FileEntry(path=f"{MEMORY_FOLDER}imagebuild-apt.conf", mode=0o644, data=b'APT::Sandbox::User "root";\n')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lent:
+    """What is in the container for the commands only. `files` are copies, `points` are what is mounted on."""
+
+    mounts: tuple[Mount, ...]
+    files: tuple[str, ...]
+    points: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+class Workshop:
+    """Makes containers that work."""
+
+    def __init__(self, launch: Launch, rooms: Rooms, *, user_namespace: bool) -> None:
+        self._launch = launch
+        self._rooms = rooms
+        self._user_namespace = user_namespace
+        self._running: set[ContainerProcess] = set()
+        self._changing = threading.Lock()
+
+    @contextlib.contextmanager
+    def done(self, parent: Record, work: Work, output: Output, *, show: bool = True) -> Iterator[tuple[Path, bytes]]:
+        """Execute `work`; yield the folder that holds what it wrote, and standard output where `show` is false.
+
+        Both are gone afterwards, unless the folder is moved away.
+        """
+        room = self._rooms.open(parent)
+        try:
+            lent = self._place(room, work)
+            result = self._execute(room, work, lent, output, show=show) if work.commands else b""
+            yield room.upper.folder, result
+        finally:
+            room.remove()
+
+    def stop_all(self) -> None:
+        """End whatever works."""
+        with self._changing:
+            running = tuple(self._running)
+        for process in running:
+            process.kill()
+
+    def _place(self, room: Room, work: Work) -> _Lent:
+        upper = room.upper
+        upper.put(work.files)
+        if work.config.workdir is not None:
+            upper.make_folder(workdir_of(room.record.config, work.config.workdir))
+        tools = [tool for tool in work.tools if work.commands and not _in_memory(tool)]
+        for tool in tools:
+            if upper.view.find(tool.path, follow=False) is not None:
+                raise EngineError(f"the tool {tool.path} cannot be lent to the step: the image has a file of that name")
+        folders: list[str] = []
+        for tool in tools:
+            folders += upper.make_folder(str(PurePosixPath(tool.path).parent))
+        mounted = [tool for tool in tools if tool.source is not None]
+        copied = [tool for tool in tools if tool.source is None]
+        points = [upper.view.destination(tool.path) for tool in mounted]
+        upper.put(copied)
+        upper.put(FileEntry(path=point, mode=0o755, data=b"") for point in points)
+        return _Lent(
+            mounts=tuple(_mount(tool, point) for tool, point in zip(mounted, points, strict=True)),
+            files=tuple(tool.path for tool in copied),
+            points=tuple(points),
+            folders=tuple(reversed(folders)),
+        )
+
+    def _execute(self, room: Room, work: Work, lent: _Lent, output: Output, *, show: bool) -> bytes:
+        memory = [tool for tool in work.tools if _in_memory(tool)]
+        variables = dict(work.environment)
+        if self._user_namespace:
+            memory.append(_APT_CONFIG)
+            variables.setdefault("APT_CONFIG", _APT_CONFIG.path)
+        script = Script(
+            commands=work.commands,
+            environment=variables,
+            memory_files=memory,
+            removed_files=lent.files,
+            removed_folders=lent.folders,
+            one_stream=show,
+        )
+        reader = StepOutput(script, output, show=show)
+        sandbox = room.sandbox(
+            variables={}, network=work.network, user_namespace=self._user_namespace, mounts=lent.mounts
+        )
+        process = self._launch.start(sandbox, ["/bin/sh"], building=True, confinement=room.confine())
+        with self._noted(process):
+            _converse(process, script, reader)
+            code = process.wait(None)
+        result = reader.result(1 if code is None else code)
+        room.upper.remove(lent.points, lent.folders)
+        return result
+
+    @contextlib.contextmanager
+    def _noted(self, process: ContainerProcess) -> Iterator[None]:
+        with self._changing:
+            self._running.add(process)
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._running.discard(process)
+            process.close()
+
+
+def _converse(process: ContainerProcess, script: Script, reader: StepOutput) -> None:
+    """Send the script, and take in what comes until both outputs end. The input stays open: its end ends the work."""
+    stdin, stdout, stderr = process.streams
+    sender = threading.Thread(target=_send, args=(stdin, script), name="imagebuild-script", daemon=True)
+    sender.start()
+    waiting = {stdout.fileno(): False, stderr.fileno(): True}
+    poll = select.poll()
+    for number in waiting:
+        poll.register(number, select.POLLIN)
+    while waiting:
+        for number, _ in poll.poll():
+            data = stdout.read(_CHUNK) if number == stdout.fileno() else stderr.read(_CHUNK)
+            if data:
+                reader.feed(data, error=waiting[number])
+            else:
+                poll.unregister(number)
+                del waiting[number]
+    reader.finish()
+    sender.join()
+
+
+def _send(stdin: object, script: Script) -> None:
+    # A shell that ended at once does not take its script; what it said is still to be read.
+    rest = memoryview(script.text.encode("utf-8", "surrogateescape"))
+    with contextlib.suppress(OSError):
+        while rest:
+            rest = rest[stdin.write(rest) :]  # type: ignore[attr-defined]
+
+
+def _mount(tool: FileEntry, point: str) -> Mount:
+    if tool.source is None:
+        raise EngineError(f"{tool.path} has no source")
+    return Mount(source=tool.source, target=point)
+
+
+def _in_memory(tool: FileEntry) -> bool:
+    return tool.path.startswith(MEMORY_FOLDER)
