@@ -20,7 +20,8 @@ __all__ = ["image_build", "image_container", "image_under_test", "pytest_generat
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 COUNTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 MARKER = (
-    "image(image, *, timeout=None, env=None, network=True): run the test inside a container of the image; "
+    "image(image, *, cpu=None, memory=None, timeout=None, env=None, network=True, isolation='session'): "
+    "run the test inside a container of the image; "
     "several images run it once in each"
 )
 

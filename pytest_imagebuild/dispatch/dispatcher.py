@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import pytest
 
@@ -14,6 +15,10 @@ from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
+from pytest_imagebuild.dispatch.resources import shown_memory
+from pytest_imagebuild.dispatch.spares import AHEAD, Spares
+from pytest_imagebuild.dispatch.unenforced import LimitWarning, warn_of_limits
+from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
 from pytest_imagebuild.session.wire import Message, Output
@@ -31,7 +36,8 @@ _STOP_SECONDS = 30.0
 _NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imagebuild)/.*\n?')
 """Frames of a stack, as faulthandler prints them, that run the test."""
 
-StartSession = Callable[[SessionKey], Session]
+StartSession = Callable[[SessionKey, Sequence[str]], Session]
+"""Starts a session whose worker collects the given files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,16 @@ class _Broken:
 
 @dataclass(slots=True)
 class _Line:
-    """The items of one session wait here for its worker.
+    """The items of one session key wait here for their worker.
 
-    `asked` is an item that the worker was asked for ahead, with the item that the worker was told comes next.
+    `spares` is there where each item has a session of its own. `asked` is an item that the worker was asked for ahead,
+    with the item that the worker was told comes next.
     """
 
+    first: pytest.Item
+    files: tuple[str, ...]
+    spares: Spares | None = None
+    warned: bool = False
     starting: Future[Session] | None = None
     session: Session | None = None
     asked: tuple[pytest.Item, pytest.Item | None] | None = None
@@ -58,30 +69,41 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One item's turn. `following` is the next item of its session, as far as is known; `certain` if it is sure."""
+    """One item's turn. `following` is the next item of its session, as far as is known; `certain` if it is sure.
+
+    `upcoming` are the files of the items that probably have the next turns.
+    """
 
     item: pytest.Item
     request: Request
     following: pytest.Item | None
     certain: pytest.Item | None
+    upcoming: Sequence[str]
 
 
 class Dispatcher:
     """Runs the marked items of one pytest session."""
 
-    def __init__(self, config: pytest.Config, requests: Mapping[pytest.Item, Request], start: StartSession) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        requests: Mapping[pytest.Item, Request],
+        start: StartSession,
+        capabilities: Capabilities,
+    ) -> None:
         self._requests = requests
+        self._capabilities = capabilities
         self._start = start
         items: dict[SessionKey, list[pytest.Item]] = {}
         for item, request in requests.items():
             items.setdefault(request.session, []).append(item)
-        self._lines = {key: _Line() for key in items}
+        self._lines = {key: self._line(key, of_session) for key, of_session in items.items()}
         self._after = {item: after for of_session in items.values() for item, after in _successors(of_session)}
         self._replay = Replay(config, {plain_nodeid(item): item.nodeid for item in requests})
         # A worker that is ahead prints what belongs to the next item.
         self._pipelines = _runs_everything_in_order(config) and not self._replay.live
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
-        self._started: list[Session] = []
+        self._started: set[Session] = set()
         self._ending: list[Future[list[Message]]] = []
 
     @property
@@ -101,7 +123,11 @@ class Dispatcher:
     def start(self, keys: Iterable[SessionKey]) -> None:
         """Begin to start sessions, ahead of their first items."""
         for key in keys:
-            self._lines[key].starting = self._pool.submit(self._open, key)
+            line = self._lines[key]
+            if line.spares is not None:
+                line.spares.prepare(self._files_from(line.first))
+            else:
+                line.starting = self._pool.submit(self._open, key, line.files)
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run `item` if it is marked, and replay its reports. Returns whether it was.
@@ -114,8 +140,11 @@ class Dispatcher:
         line = self._lines[request.session]
         following = self._following(line, item, nextitem)
         certain = following if self._pipelines and following is nextitem else None
-        reports.publish(item, self._reports(line, _Turn(item, request, following, certain)))
-        if following is None:
+        upcoming = self._upcoming(line, item, nextitem) if line.spares is not None else ()
+        reports.publish(item, self._reports(line, _Turn(item, request, following, certain, upcoming)))
+        if line.spares is not None:
+            self._end(line)
+        elif following is None:
             self._finish(line)
         return True
 
@@ -132,7 +161,7 @@ class Dispatcher:
         """End every session at once."""
         starting = [line.starting for line in self._lines.values() if line.starting and not line.starting.cancel()]
         wait(starting, timeout=_STOP_SECONDS)
-        for session in self._started:
+        for session in tuple(self._started):
             with suppress(EngineError):
                 session.stop()
         self._pool.shutdown(wait=False)
@@ -145,15 +174,36 @@ class Dispatcher:
         """
         if line.asked is not None and line.asked[0] is item:
             return line.asked[1]
-        if nextitem is None:
+        if nextitem is None or line.spares is not None:
             return None
-        request = self._requests.get(nextitem)
-        shares_the_session = request is not None and self._lines[request.session] is line
-        return nextitem if shares_the_session and nextitem.nodeid != item.nodeid else self._after[item]
+        return nextitem if self._shares(line, nextitem) and nextitem.nodeid != item.nodeid else self._after[item]
+
+    def _shares(self, line: _Line, item: pytest.Item) -> bool:
+        request = self._requests.get(item)
+        return request is not None and self._lines[request.session] is line
+
+    def _upcoming(self, line: _Line, item: pytest.Item, nextitem: pytest.Item | None) -> Sequence[str]:
+        """Return the files of the next items of a line, as far as sessions are started ahead."""
+        if nextitem is None:
+            return ()
+        return self._files_from(nextitem if self._shares(line, nextitem) else self._after[item])
+
+    def _files_from(self, item: pytest.Item | None) -> list[str]:
+        return [str(each.path) for each in islice(self._in_order(item), AHEAD)]
+
+    def _in_order(self, item: pytest.Item | None) -> Iterator[pytest.Item]:
+        while item is not None:
+            yield item
+            item = self._after[item]
 
     def _reports(self, line: _Line, turn: _Turn) -> Iterator[pytest.TestReport]:
         if line.broken is not None:
             yield from reports.setup_error(turn.item, line.broken.text, sections=line.broken.sections)
+            return
+        try:
+            self._warn_once(line, turn)
+        except LimitWarning as warning:
+            yield from reports.setup_error(turn.item, str(warning))
             return
         phases: list[str] = []
         try:
@@ -167,6 +217,11 @@ class Dispatcher:
                     yield report
         except ImageBuildError as error:
             yield from self._after_death(line, turn.item, error, phases)
+
+    def _warn_once(self, line: _Line, turn: _Turn) -> None:
+        if not line.warned:
+            line.warned = True
+            warn_of_limits(turn.item, turn.request.session, self._capabilities)
 
     def _messages(self, line: _Line, session: Session, turn: _Turn) -> Iterator[Message]:
         """Let the worker run an item, and know of the one after it if that is certain to be run."""
@@ -182,17 +237,27 @@ class Dispatcher:
         if line.asked is not None and line.asked[0] is not turn.item:
             # Something else than pytest's own loop chooses what runs.
             self._drop(line)
-        if line.session is None:
+        if line.spares is not None:
+            line.session = line.spares.take(str(turn.item.path))
+            line.spares.prepare(turn.upcoming)
+        elif line.session is None:
             starting, line.starting = line.starting, None
-            line.session = starting.result() if starting else self._open(turn.request.session)
+            line.session = starting.result() if starting else self._open(turn.request.session, line.files)
         return line.session
 
-    def _open(self, key: SessionKey) -> Session:
+    def _line(self, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
+        files = tuple(dict.fromkeys(str(item.path) for item in items))
+        if key.isolation == "session":
+            return _Line(first=items[0], files=files)
+        spares = Spares(lambda file: self._pool.submit(self._open, key, (file,)), self._end_unused)
+        return _Line(first=items[0], files=files, spares=spares)
+
+    def _open(self, key: SessionKey, files: Sequence[str]) -> Session:
         try:
-            session = self._start(key)
+            session = self._start(key, files)
         except OSError as error:
             raise ImageBuildError(f"The project could not be brought into a container: {error}.") from error
-        self._started.append(session)
+        self._started.add(session)
         return session
 
     def _after_death(
@@ -205,27 +270,56 @@ class Dispatcher:
             line.broken = _broken(error)
             yield from reports.setup_error(item, line.broken.text, sections=line.broken.sections)
             return
-        line.deaths += not isinstance(error, WorkerTimeout)
+        # A session that ends with its item anyway is none too many.
+        line.deaths += not isinstance(error, WorkerTimeout) and line.spares is None
         if line.deaths >= MAX_DEATHS:
             line.broken = _Broken(f"Not run: {line.deaths} workers of this image died before. The last one: {error}")
         # A worker keeps a good report back for a moment, so `setup` may be over although nothing says so.
         when: Phase = "teardown" if "call" in phases else "call"
-        yield reports.failed(item, str(error), when=when, sections=_last_words(error))
+        yield reports.failed(
+            item, _with_limit(error, self._requests[item].session), when=when, sections=_last_words(error)
+        )
         if when != "teardown":
             yield reports.passed(item, when="teardown")
 
     def _finish(self, line: _Line) -> None:
-        """Begin to end the session of a line. What it still has to say is for `finish`."""
+        """Begin to end what a line has running. What it still has to say is for `finish`."""
         if line.asked is not None:
             # The run ends early, and the worker is busy with an item that nobody waits for.
             self._drop(line)
+        if line.spares is not None:
+            line.spares.prepare(())
+        starting, line.starting = line.starting, None
+        if starting is not None:
+            self._end_unused(starting)
+        self._end(line)
+
+    def _end(self, line: _Line) -> None:
+        """Begin to end the session that runs."""
         session, line.session = line.session, None
-        if line.starting is not None and not line.starting.cancel():
-            with suppress(ImageBuildError):
-                session = line.starting.result()
-        line.starting = None
         if session is not None:
-            self._ending.append(self._pool.submit(_last_messages, session))
+            self._ending.append(self._pool.submit(self._last_messages, session))
+
+    def _end_unused(self, starting: Future[Session]) -> None:
+        """Begin to end a session that no item has used, or let it not start at all."""
+        if not starting.cancel():
+            self._ending.append(self._pool.submit(self._last_messages_of, starting))
+
+    def _last_messages_of(self, starting: Future[Session]) -> list[Message]:
+        with suppress(ImageBuildError):
+            return self._last_messages(starting.result())
+        return []
+
+    def _last_messages(self, session: Session) -> list[Message]:
+        """End a session; return what it says at its end. A death there is none: every item has its reports."""
+        messages = []
+        with suppress(ImageBuildError):
+            if session.collected is None:
+                session.stop()
+            for message in session.finish():
+                messages.append(message)  # noqa: PERF402 - those before an error count
+        self._started.discard(session)
+        return messages
 
     def _drop(self, line: _Line) -> None:
         session, line.session, line.asked = line.session, None, None
@@ -254,22 +348,18 @@ def _plain(item: pytest.Item | None) -> str | None:
     return None if item is None else plain_nodeid(item)
 
 
-def _last_messages(session: Session) -> list[Message]:
-    """End a session; return what it says at its end. A death there is none: every item has its reports."""
-    messages = []
-    with suppress(ImageBuildError):
-        if session.collected is None:
-            session.stop()
-        for message in session.finish():
-            messages.append(message)  # noqa: PERF402 - those before an error count
-    return messages
-
-
 def _broken(error: Exception) -> _Broken:
     text = str(error) or type(error).__name__
     if isinstance(error, WorkerDied):
         text = f"The test files could not be collected in the container.\n{text}"
     return _Broken(text, _last_words(error))
+
+
+def _with_limit(error: Exception, key: SessionKey) -> str:
+    """Return what is said of an error; of a worker that ran out of memory, also how much it had."""
+    if not isinstance(error, WorkerDied) or not error.out_of_memory or key.memory is None:
+        return str(error)
+    return f"{error}\nThe marker gives it {shown_memory(key.memory)} (MiB). Give it more, or let the test use less."
 
 
 def _last_words(error: Exception) -> tuple[tuple[str, str], ...]:

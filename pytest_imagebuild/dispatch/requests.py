@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import pytest
 
+from pytest_imagebuild.dispatch.resources import bytes_of, cores_of
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.worker.marker import image_of
 
 __all__ = ["Request", "SessionKey", "plain_nodeid", "request_of"]
 
-ARGUMENTS = ("timeout", "env", "network")
+ARGUMENTS = ("cpu", "memory", "timeout", "env", "network", "isolation")
+
+Isolation = Literal["session", "test"]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionKey:
-    """What items must have in common to share a session. `environment` is sorted pairs."""
+    """What items must have in common to share a session.
+
+    `environment` is sorted pairs, `memory` in bytes, `cpu` in cores. Items of the isolation `test` have a session each.
+    """
 
     image: Image
-    environment: tuple[tuple[str, str], ...]
-    network: bool
+    environment: tuple[tuple[str, str], ...] = ()
+    network: bool = True
+    memory: int | None = None
+    cpu: float | None = None
+    isolation: Isolation = "session"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +55,12 @@ def request_of(item: pytest.Item) -> Request | None:
         raise _usage(item, f"it takes an Image, found {found}. Write @pytest.mark.image(Image.debian_slim())")
     return Request(
         session=SessionKey(
-            image=image, environment=_environment(item, marker.kwargs), network=_network(item, marker.kwargs)
+            image=image,
+            environment=_environment(item, marker.kwargs),
+            network=_network(item, marker.kwargs),
+            memory=_resource(item, bytes_of, marker.kwargs.get("memory")),
+            cpu=_resource(item, cores_of, marker.kwargs.get("cpu")),
+            isolation=_isolation(item, marker.kwargs),
         ),
         timeout=_timeout(item, marker.kwargs),
     )
@@ -88,6 +103,23 @@ def _network(item: pytest.Item, arguments: Mapping[str, Any]) -> bool:
     if not isinstance(value, bool):
         raise _usage(item, f"network takes True or False, found {value!r}")
     return value
+
+
+def _resource(item: pytest.Item, read: Callable[[object], _Value], value: object) -> _Value:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise _usage(item, str(error)) from None
+
+
+def _isolation(item: pytest.Item, arguments: Mapping[str, Any]) -> Isolation:
+    match arguments.get("isolation", "session"):
+        case "session":
+            return "session"
+        case "test":
+            return "test"
+        case found:
+            raise _usage(item, f'isolation takes "session" or "test", found {found!r}')
 
 
 def _timeout(item: pytest.Item, arguments: Mapping[str, Any]) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 from pytest_imagebuild.build.progress import Display
 from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
-from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
+from pytest_imagebuild.dispatch.requests import Request, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
@@ -123,8 +123,8 @@ class Run:
         """Build what the items ask for, and return what runs them. Raises pytest.UsageError."""
         built = self._build(list(dict.fromkeys(request.session.image for request in requests.values())))
         layers = {image: layer for image, layer in built.items() if isinstance(layer, BuiltLayer)}
-        starter = SessionStarter(self._config, self.workspace, layers, _files(requests))
-        dispatcher = Dispatcher(self._config, requests, starter)
+        starter = SessionStarter(self._config, self.workspace, layers)
+        dispatcher = Dispatcher(self._config, requests, starter, self.workspace.engine.capabilities())
         for key in dispatcher.sessions:
             outcome = built[key.image]
             if not isinstance(outcome, BuiltLayer):
@@ -194,10 +194,3 @@ def _run_identity(config: pytest.Config) -> str:
     """Return an id that the processes of one xdist run share."""
     given = getattr(config, "workerinput", {}).get("testrunuid")
     return given if isinstance(given, str) else uuid.uuid4().hex
-
-
-def _files(requests: Mapping[pytest.Item, Request]) -> dict[SessionKey, list[str]]:
-    files: dict[SessionKey, dict[str, None]] = {}
-    for item, request in requests.items():
-        files.setdefault(request.session, {})[str(item.path)] = None
-    return {key: list(paths) for key, paths in files.items()}

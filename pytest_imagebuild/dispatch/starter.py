@@ -11,7 +11,7 @@ import pytest
 from pytest_imagebuild.dispatch.invocation import environment, import_path, ini_names, worker_options
 from pytest_imagebuild.dispatch.requests import SessionKey
 from pytest_imagebuild.dispatch.workspace import Workspace
-from pytest_imagebuild.engines.protocol import BuiltLayer, SessionSpec
+from pytest_imagebuild.engines.protocol import BuiltLayer, FileEntry, SessionSpec
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.plan.context import SOURCE_ROOT
 from pytest_imagebuild.session.runtime import COMMAND
@@ -22,30 +22,32 @@ __all__ = ["SessionStarter"]
 
 
 class SessionStarter:
-    """Starts sessions of one run. `files` are the test files of each session, which its worker collects."""
+    """Starts the sessions of one run."""
 
     def __init__(
         self,
         config: pytest.Config,
         workspace: Workspace,
         built: Mapping[Image, BuiltLayer],
-        files: Mapping[SessionKey, Sequence[str]],
     ) -> None:
         self._config = config
         self._workspace = workspace
         self._built = built
-        self._files = files
+        self._payloads: dict[Image, bytes] = {}
 
-    def __call__(self, key: SessionKey) -> Session:
-        """Start the session of `key`. Raises EngineError, DefinitionError (a lazy local source is missing)."""
+    def __call__(self, key: SessionKey, files: Sequence[str]) -> Session:
+        """Start a session of `key`, whose worker collects `files`.
+
+        Raises EngineError, DefinitionError (a lazy local source is missing).
+        """
         variables, tools = self._workspace.network.for_sessions()
         setup = Setup(
-            payload=payload(self._tree, key.image.local_sources, tools),
+            payload=self._payload(key, tools),
             directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),
             cwd=str(self._config.invocation_params.dir),
             path=tuple(import_path(self._tree, SOURCE_ROOT)),
             environment=self._variables(key, variables),
-            args=tuple(self._files[key]),
+            args=tuple(files),
             options=worker_options(self._config),
             plugins=tuple(worker_options(self._config)["plugins"]),
             ini_names=tuple(ini_names()),
@@ -55,11 +57,16 @@ class SessionStarter:
         )
         container = self._workspace.engine.start(
             self._built[key.image],
-            SessionSpec(command=COMMAND, network="default" if key.network else "none"),
+            SessionSpec(
+                command=COMMAND,
+                network="default" if key.network else "none",
+                memory=key.memory,
+                cpu=key.cpu,
+            ),
         )
         session = Session(container, setup)
         session.begin()
-        session.collect(self._files[key])
+        session.collect(files)
         return session
 
     def _variables(self, key: SessionKey, network: Mapping[str, str]) -> dict[str, str]:
@@ -73,6 +80,14 @@ class SessionStarter:
             **dict(key.environment),
             "IMAGEBUILD_IMAGE": key.image.definition,
         }
+
+    def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> bytes:
+        """Return the files that a container gets. They are the same for every one of many of an image."""
+        if key.isolation == "session":
+            return payload(self._tree, key.image.local_sources, tools)
+        if key.image not in self._payloads:
+            self._payloads[key.image] = payload(self._tree, key.image.local_sources, tools)
+        return self._payloads[key.image]
 
     @cached_property
     def _tree(self) -> ProjectTree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal as signals
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -295,6 +296,8 @@ class Session:
         """End the session because of a message that should not be there, or of the end of the stream."""
         match message:
             case Exited(code=code, signal=signal, oom=oom):
+                # The worker may be unable to see why the kernel killed it; the engine is not.
+                oom = oom or (signal == signals.SIGKILL and self._status().out_of_memory)
                 self._die(code=code, signal=signal, out_of_memory=oom)
             case None:
                 status = self._status()

@@ -223,8 +223,8 @@ print(subprocess.run(held.enter([sys.executable, "-c", {COUNT.replace("20)", "0.
     ended = run([shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable, "-c", source])
     assert ended.stderr == ""
     cpu, memory, cgroup, error, forked = ended.stdout.splitlines()
-    assert cpu.startswith("cpu: Nothing holds it: ")
-    assert memory.startswith("memory: It holds for each process of a container alone, not for all of them together: ")
+    assert cpu.startswith("cpu: A container may use every core: ")
+    assert memory.startswith("memory: Each process of a container may use as much: ")
     assert (cgroup, error) == ("None", "MemoryError")
     assert int(forked) < 15
 

@@ -34,6 +34,11 @@ def request(pytester: pytest.Pytester, arguments: str) -> Request | None:
     return request_of(item)
 
 
+KNOWN = "cpu, memory, timeout, env, network, isolation"
+MEMORY = 'a number of MiB, or a text like "512M" or "2G"'
+MIB = 1024 * 1024
+
+
 def session(image: Image = SLIM, *, network: bool = True, **environment: str) -> SessionKey:
     return SessionKey(image=image, environment=tuple(sorted(environment.items())), network=network)
 
@@ -48,6 +53,16 @@ def session(image: Image = SLIM, *, network: bool = True, **environment: str) ->
         ("SLIM, env={'B': '2', 'A': '1'}", Request(session=session(A="1", B="2"), timeout=None)),
         ("SLIM, env={}", Request(session=session(), timeout=None)),
         ("SLIM, network=False", Request(session=session(network=False), timeout=None)),
+        ("SLIM, memory=512", Request(session=SessionKey(image=SLIM, memory=512 * MIB), timeout=None)),
+        ("SLIM, memory='512M'", Request(session=SessionKey(image=SLIM, memory=512 * MIB), timeout=None)),
+        ("SLIM, memory='2G'", Request(session=SessionKey(image=SLIM, memory=2048 * MIB), timeout=None)),
+        ("SLIM, memory=(256, 512)", Request(session=SessionKey(image=SLIM, memory=512 * MIB), timeout=None)),
+        ("SLIM, cpu=1", Request(session=SessionKey(image=SLIM, cpu=1.0), timeout=None)),
+        ("SLIM, cpu=0.25", Request(session=SessionKey(image=SLIM, cpu=0.25), timeout=None)),
+        ("SLIM, cpu=(0.5, 2.0)", Request(session=SessionKey(image=SLIM, cpu=2.0), timeout=None)),
+        ("SLIM, memory=None, cpu=None", Request(session=session(), timeout=None)),
+        ("SLIM, isolation='test'", Request(session=SessionKey(image=SLIM, isolation="test"), timeout=None)),
+        ("SLIM, isolation='session'", Request(session=session(), timeout=None)),
     ],
 )
 def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: str, expected: Request) -> None:
@@ -61,12 +76,27 @@ def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: st
         ("'python:3.13'", "it takes Images, found str 'python:3.13'."),
         ("None", "it takes Images, found NoneType None."),
         ("[SLIM]", 'it takes Images, found list [Image.debian_slim("3.13")].'),
-        ("SLIM, gpus='H100'", "unknown argument 'gpus'; it knows timeout, env, network."),
-        ("image=SLIM", "unknown argument 'image'; it knows timeout, env, network."),
+        ("SLIM, gpus='H100'", f"unknown argument 'gpus'; it knows {KNOWN}."),
+        ("image=SLIM", f"unknown argument 'image'; it knows {KNOWN}."),
         ("SLIM, env='A=1'", "env takes a dict of strings, found str."),
         ("SLIM, env={'A': 1, 'B': '2', 3: 'C'}", "env takes a dict of strings; these are not: ['A', 3]."),
         ("SLIM, network=None", "network takes True or False, found None."),
         ("SLIM, network='none'", "network takes True or False, found 'none'."),
+        ("SLIM, memory='lots'", f"memory takes {MEMORY}, found 'lots'."),
+        ("SLIM, memory='2GB'", f"memory takes {MEMORY}, found '2GB'."),
+        ("SLIM, memory=512.5", f"memory takes {MEMORY}, found 512.5."),
+        ("SLIM, memory=True", f"memory takes {MEMORY}, found True."),
+        ("SLIM, memory=(1, 2, 3)", f"memory takes {MEMORY}, found (1, 2, 3)."),
+        ("SLIM, memory=(512, None)", f"memory takes {MEMORY}, found (512, None)."),
+        ("SLIM, memory=0", "memory takes 6 MiB or more, found 0."),
+        ("SLIM, memory='1M'", "memory takes 6 MiB or more, found '1M'."),
+        ("SLIM, cpu='2'", "cpu takes a number of cores of 0.01 or more, found '2'."),
+        ("SLIM, cpu=0", "cpu takes a number of cores of 0.01 or more, found 0."),
+        ("SLIM, cpu=True", "cpu takes a number of cores of 0.01 or more, found True."),
+        ("SLIM, cpu=(1.0, None)", "cpu takes a number of cores of 0.01 or more, found (1.0, None)."),
+        ("SLIM, cpu=float('nan')", "cpu takes a number of cores of 0.01 or more, found nan."),
+        ("SLIM, isolation='bogus'", 'isolation takes "session" or "test", found \'bogus\'.'),
+        ("SLIM, isolation=None", 'isolation takes "session" or "test", found None.'),
         ("SLIM, timeout='3'", "timeout takes a number of seconds above 0, found '3'."),
         ("SLIM, timeout=0", "timeout takes a number of seconds above 0, found 0."),
         ("SLIM, timeout=-1", "timeout takes a number of seconds above 0, found -1."),
@@ -138,3 +168,19 @@ def test_equal_requests_share_a_session_wherever_they_are_written(pytester: pyte
     keys = [found.session for item in (one, other, apart) if (found := request_of(item))]
     assert keys[0] == keys[1] != keys[2]
     assert len(set(keys)) == 2
+
+
+def test_equal_limits_share_a_session_however_they_are_written(pytester: pytest.Pytester) -> None:
+    found = items(
+        pytester,
+        "import pytest\n"
+        "from pytest_imagebuild import Image\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'), memory=2048, cpu=1)\n"
+        "def test_one(): pass\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'), memory='2G', cpu=(0.5, 1.0))\n"
+        "def test_other(): pass\n"
+        "@pytest.mark.image(Image.debian_slim('3.13'), memory='3G', cpu=1)\n"
+        "def test_apart(): pass\n",
+    )
+    one, other, apart = (request.session for item in found if (request := request_of(item)))
+    assert one == other != apart

@@ -104,8 +104,8 @@ def unenforced() -> Mapping[str, str]:
         held = probe.holds
         probe.remove()
     sentences = {
-        "memory": "It holds for each process of a container alone, not for all of them together",
-        "cpu": "Nothing holds it",
+        "memory": "Each process of a container may use as much",
+        "cpu": "A container may use every core",
     }
     return {name: f"{sentence}: {_why()}" for name, sentence in sentences.items() if name not in held}
 
