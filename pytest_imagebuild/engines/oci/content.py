@@ -160,12 +160,12 @@ class Partial:
 
 
 class Staged:
-    """A blob without a name."""
+    """A blob without a name. First it is written, then `seal`ed, then read and kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         handle, name = tempfile.mkstemp(dir=folder, prefix="new-")
-        self._file = os.fdopen(handle, "w+b")
+        self._file = os.fdopen(handle, "wb")
         self._path = Path(name)
         self._hash = hashlib.sha256()
         self.size = 0
@@ -175,25 +175,30 @@ class Staged:
         """The digest of what was written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Append `data`."""
         self._file.write(data)
         self._hash.update(data)
         self.size += len(data)
 
-    def start(self, length: int) -> bytes:
-        """Return the first bytes."""
-        self._file.flush()
-        return os.pread(self._file.fileno(), length, 0)
+    def seal(self) -> None:
+        """End the writing."""
+        self._file.close()
+
+    def read(self, length: int = -1) -> bytes:
+        """Return the first `length` bytes, or all."""
+        with self._path.open("rb") as file:
+            return file.read(length)
 
     def keep(self) -> str:
         """Give it the name of its digest, and return that."""
-        self._file.flush()
-        self._path.replace(self._folder / self.digest.removeprefix("sha256:"))
+        self.seal()
+        with contextlib.suppress(FileNotFoundError):  # it is kept already
+            self._path.replace(self._folder / self.digest.removeprefix("sha256:"))
         return self.digest
 
     def discard(self) -> None:
         """Remove it unless it was kept. Calling it again does nothing."""
-        self._file.close()
+        self.seal()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()

@@ -82,6 +82,10 @@ class Descriptor:
         """Say whether it names an index."""
         return self.media_type in _INDEXES
 
+    def serves(self, platform: str) -> bool:
+        """Say whether it is for `platform`, or does not say for which it is."""
+        return not self.platform or self.platform in _acceptable(platform)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
