@@ -40,7 +40,8 @@ class SessionStarter:
 
         Raises EngineError, DefinitionError (a lazy local source is missing).
         """
-        variables, tools = self._workspace.network.for_sessions()
+        own_network = not key.network or self._workspace.engine.capabilities().own_network
+        variables, tools = self._workspace.network.for_sessions(own_network=own_network)
         setup = Setup(
             payload=self._payload(key, tools),
             directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),

@@ -94,8 +94,13 @@ class HostNetwork:
         network = "host" if any(proxies) or any(indexes) else "default"
         return {**self.proxies, **self.indexes, **self._certificate_variables()}, self._bundle(), network
 
-    def for_sessions(self) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
-        """Return variables and files for a container that has a network of its own."""
+    def for_sessions(self, *, own_network: bool) -> tuple[dict[str, str], tuple[FileEntry, ...]]:
+        """Return variables and files for a container.
+
+        One that has a network of its own does not get what only this machine reaches.
+        """
+        if not own_network:
+            return {**self.proxies, **self.indexes, **self._certificate_variables()}, self._bundle()
         proxies = {name: value for name, value in self.proxies.items() if not _is_loopback(value)}
         if not any(name.lower() != "no_proxy" for name in proxies):
             proxies = {}

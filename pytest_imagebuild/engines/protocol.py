@@ -44,7 +44,8 @@ class Capabilities:
 
     `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers (two
     connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can
-    share the network of the machine that pytest runs on. `unenforced` maps a limit of `SessionSpec` (`memory`, `cpu`)
+    share the network of the machine that pytest runs on, `own_network` that it has another one unless it asks for that.
+    `unenforced` maps a limit of `SessionSpec` (`memory`, `cpu`)
     that cannot hold here to the sentences that say why, and what helps.
     """
 
@@ -53,6 +54,7 @@ class Capabilities:
     platform: str
     identity: str
     host_network: bool
+    own_network: bool = True
     unenforced: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -349,8 +351,9 @@ class Engine(Protocol):
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive (`docker save`, or a tar of an OCI layout) into the engine.
 
-        Return the references under which `pin_base` finds them then, as `local`. `name` is the reference for an image
-        to which the archive gives none, and may be empty. Raises EngineError for an archive that cannot be read.
+        Return the references under which `pin_base` finds them then, as `local`, in the short form (`name:tag` for
+        `docker.io/library/name:tag`). `name` is the reference for an image to which the archive gives none, and may be
+        empty. Raises BaseImageError for an archive that cannot be read, and for an image that has no name then.
         """
 
     def close(self) -> None:

@@ -20,13 +20,13 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_host_without_settings_gives_none() -> None:
     assert network().for_steps() == ({}, (), "default")
-    assert network().for_sessions() == ({}, ())
+    assert network().for_sessions(own_network=True) == ({}, ())
 
 
 def test_proxies_of_both_cases_are_passed_on() -> None:
     proxies = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "localhost,.corp", "all_proxy": "socks5://proxy:1080"}
     assert network(proxies | {"PATH": "/bin"}).for_steps() == (proxies, (), "default")
-    assert network(proxies).for_sessions() == (proxies, ())
+    assert network(proxies).for_sessions(own_network=True) == (proxies, ())
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_ca_bundle_becomes_a_file_in_memory_that_all_tools_are_told_of(name: s
     assert set(variables.values()) == {CA_BUNDLE}
     assert {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"} < set(variables)
     assert reach == "default"
-    assert network({name: str(bundle)}).for_sessions() == (variables, (tool,))
+    assert network({name: str(bundle)}).for_sessions(own_network=True) == (variables, (tool,))
 
 
 def test_a_ca_bundle_that_is_not_there_is_left_out(tmp_path: Path) -> None:
@@ -136,7 +136,9 @@ def test_steps_use_the_network_of_the_host_where_only_the_host_reaches_an_addres
 
 @pytest.mark.parametrize("environ", LOOPBACK)
 def test_sessions_get_nothing_that_only_the_host_reaches(environ: dict[str, str]) -> None:
-    assert network({**environ, "NO_PROXY": "x"} if "PROXY" in str(environ).upper() else environ).for_sessions() == (
+    assert network({**environ, "NO_PROXY": "x"} if "PROXY" in str(environ).upper() else environ).for_sessions(
+        own_network=True
+    ) == (
         {},
         (),
     )
@@ -147,7 +149,9 @@ def test_what_is_exempt_from_a_proxy_does_not_ask_for_the_network_of_the_host() 
 
 
 def test_sessions_keep_the_values_that_they_can_reach() -> None:
-    variables, _ = network({"PIP_EXTRA_INDEX_URL": "http://localhost/simple https://far/simple"}).for_sessions()
+    variables, _ = network({"PIP_EXTRA_INDEX_URL": "http://localhost/simple https://far/simple"}).for_sessions(
+        own_network=True
+    )
     assert variables == {"PIP_EXTRA_INDEX_URL": "https://far/simple"}
 
 
@@ -165,3 +169,9 @@ def test_credentials_do_not_show() -> None:
     assert "hunter2" not in shown
     assert "proxy:3128" in shown
     assert "@b/simple" in shown
+
+
+def test_a_container_in_the_network_of_this_machine_gets_what_only_this_machine_reaches() -> None:
+    variables = {"HTTP_PROXY": "http://127.0.0.1:3128", "PIP_INDEX_URL": "http://localhost:8080/simple"}
+    assert network(variables).for_sessions(own_network=False) == (variables, ())
+    assert network(variables).for_sessions(own_network=True) == ({}, ())

@@ -241,5 +241,6 @@ def _capabilities(store: Store) -> Capabilities:
         platform=f"linux/{_ARCHITECTURES.get(machine, machine)}",
         identity=f"embedded-{place}",
         host_network=True,
+        own_network=False,
         unenforced=unenforced(),
     )
