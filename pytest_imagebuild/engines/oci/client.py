@@ -70,20 +70,31 @@ class CallFailed(Exception):
 
 
 class Client:
-    """Talks to one place. Several threads may use it; setting `stop` ends all of its calls."""
+    """Talks to one place. Several threads may use it, until one cancels the calls of all."""
 
     def __init__(self, session: requests.Session, place: Place, credentials: Callable[[], Credentials | None]) -> None:
         self.place = place
-        self.stop = threading.Event()
+        self._stop = threading.Event()
+        self._open: set[requests.Response] = set()
         self._session = session
         self._credentials = credentials
         self._lock = threading.Lock()
         self._authorization: str | None = None
         self._answered = False
 
+    def cancel(self) -> None:
+        """End all calls, those that wait for bytes too."""
+        self._stop.set()
+        for response in list(self._open):
+            # urllib3 has it since 2.3; before, the thread notices with the next bytes.
+            shutdown = getattr(response.raw, "shutdown", None)
+            if shutdown is not None:
+                with contextlib.suppress(*_BROKEN, ValueError):
+                    shutdown()
+
     def check(self) -> None:
         """Raise CallFailed when the calls are to stop."""
-        if self.stop.is_set():
+        if self._stop.is_set():
             raise CallFailed("another download failed", kind="broke")
 
     def insist(self, call: Callable[[], _T], progress: Callable[[], int] = lambda: 0) -> _T:
@@ -99,7 +110,7 @@ class Client:
                     raise
                 pause = max(_PAUSES[tried], failed.wait)
             tried += 1
-            self.stop.wait(pause)
+            self._stop.wait(pause)
             self.check()
 
     def read(self, path: str, *, headers: Mapping[str, str], most: int) -> tuple[bytes, str]:
@@ -124,7 +135,11 @@ class Client:
                 self._answered = True
                 if response.status_code >= 300:
                     raise _refused(response, self.place)
-                yield response
+                self._open.add(response)
+                try:
+                    yield response
+                finally:
+                    self._open.discard(response)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
