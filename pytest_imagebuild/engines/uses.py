@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 __all__ = ["LastUse", "Uses", "folder_name"]
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

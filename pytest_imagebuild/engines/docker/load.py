@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.protocol import Output
 from pytest_imagebuild.engines.references import Reference
-from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.errors import BaseImageError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -29,6 +29,7 @@ __all__ = ["load_archive"]
 
 _LIST = "manifest.json"
 _INDEX = "index.json"
+_ADVICE = "Write it again with `docker save`, or as a tar of an OCI layout."
 _DOCUMENT_SIZE = 8 * 1024 * 1024
 _LOADED = re.compile(r"Loaded image: *(\S+)")
 _LOADED_ID = re.compile(r"Loaded image ID: *(\S+)")
@@ -47,7 +48,7 @@ class _Image:
 def load_archive(api: APIClient, archive: Path, name: str, platform: str, output: Output) -> tuple[str, ...]:
     """Load the images of an archive and return their names. An OCI index is loaded for `platform`.
 
-    Raises EngineError for what is no such archive, and for an image without a name where `name` is empty.
+    Raises BaseImageError for what is no such archive, and for an image without a name where `name` is empty.
     """
     with _readable(archive, name, platform) as data, engine_errors(f"load {archive}"):
         said = "".join(event.get("stream", "") for event in api.load_image(data))  # type: ignore[no-untyped-call]
@@ -59,7 +60,7 @@ def load_archive(api: APIClient, archive: Path, name: str, platform: str, output
             api.tag(identity, reference.repository, reference.tag)
             names.append(name)
     if not names:
-        raise EngineError(f"{archive} was read by Docker, which found no image in it. Look at `tar tf {archive}`.")
+        raise BaseImageError(f"{archive} was read by Docker, which found no image in it. Look at `tar tf {archive}`.")
     return tuple(dict.fromkeys(names))
 
 
@@ -75,11 +76,8 @@ def _readable(archive: Path, name: str, platform: str) -> Iterator[IO[bytes]]:
             elif _INDEX in members:
                 images = _images(archive, tar, members, name, platform)
             else:
-                message = (
-                    f"{archive} holds neither {_LIST} nor {_INDEX}: it is no archive of images. Make one with "
-                    "`docker save -o image.tar NAME:TAG`."
-                )
-                raise EngineError(message)
+                message = f"{archive} is no image archive: it has neither {_LIST} nor {_INDEX}. {_ADVICE}"
+                raise BaseImageError(message)
             if images is not None:
                 with tempfile.TemporaryFile() as copy:
                     _write(tar, members, images, copy)
@@ -87,14 +85,15 @@ def _readable(archive: Path, name: str, platform: str) -> Iterator[IO[bytes]]:
                     yield copy
                 return
     except (tarfile.TarError, EOFError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EngineError(f"{archive} cannot be read as an archive of images: {error}") from error
+        said = str(error).partition("\n")[0].rstrip(":")
+        raise BaseImageError(f"the image archive {archive} cannot be read: {said}. {_ADVICE}") from error
     with archive.open("rb") as data:
         yield data
 
 
 def _refuse_unnamed(archive: Path, listed: Any, name: str) -> None:
     if not name and not all(entry.get("RepoTags") for entry in listed):
-        raise EngineError(_unnamed(archive))
+        raise BaseImageError(_unnamed(archive))
 
 
 def _unnamed(archive: Path) -> str:
@@ -109,7 +108,7 @@ def _images(
         manifest = _manifest(archive, tar, members, entry, platform)
         named = next((value for key in _NAMES if ":" in (value := (entry.get("annotations") or {}).get(key, ""))), name)
         if not named:
-            raise EngineError(_unnamed(archive))
+            raise BaseImageError(_unnamed(archive))
         layers = tuple(_blob(layer["digest"]) for layer in manifest["layers"])
         found.append(_Image(name=named, config=_blob(manifest["config"]["digest"]), layers=layers))
     return found
@@ -131,7 +130,9 @@ def _manifest(
         if (of := choice.get("platform") or {})
     }
     if platform not in choices:
-        raise EngineError(f"{archive} holds an image for {', '.join(sorted(choices)) or 'nothing'}, not for {platform}")
+        raise BaseImageError(
+            f"{archive} holds an image for {', '.join(sorted(choices)) or 'nothing'}, not for {platform}"
+        )
     return _document(tar, members, _blob(choices[platform]["digest"]))
 
 
