@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from .readme import ROOT, Shell
+from .readme import ENGINES, ROOT, Shell
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Return the engine that the README's projects use. A reader who has Docker names none."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +25,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shell(cache_dir: Path) -> Shell:
+def shell(cache_dir: Path, engine: str) -> Shell:
     """Return a function that runs a command line in a folder.
 
     No switch of ours is set there, and the commands of this Python come first.
@@ -29,7 +35,8 @@ def shell(cache_dir: Path) -> Shell:
     ours = ("MODAL_", "IMAGEBUILD_", "PYTEST_", "COV_", "TOX")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name != "CI"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    environment = {**kept, "PATH": path, "IMAGEBUILD_CACHE_DIR": str(cache_dir), "COLUMNS": "120"}
+    chosen = {"IMAGEBUILD_CACHE_DIR": str(cache_dir), **ENGINES[engine]}
+    environment = {**kept, "PATH": path, "COLUMNS": "120", **chosen}
 
     def run(line: str, folder: Path, *, timeout: float, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 """Runs a command line in a folder: `(line, folder, *, timeout, **variables)`."""
+
+_ENGINES = {
+    "docker": {},
+    "embedded": {
+        "IMAGEBUILD_ENGINE": "embedded",
+        "IMAGEBUILD_REGISTRY_MIRRORS": f"http://{os.environ.get('IMAGEBUILD_TEST_REGISTRY')}",
+    },
+}
+_CHOSEN = os.environ.get("IMAGEBUILD_TEST_ENGINES", "docker").split(",")
+ENGINES = {name: variables for name, variables in _ENGINES.items() if name in _CHOSEN}
+"""The variables that choose each engine. A reader who has Docker sets none."""
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -70,6 +82,15 @@ class Section:
 
     def runs(self) -> bool:
         return any(block.info[0] == "console" for block in self.blocks)
+
+    def is_about(self, engine: str) -> bool:
+        """Say whether the section holds for an engine: what shows the objects of testcontainers is about Docker."""
+        return engine == "docker" or not any("import testcontainers" in block.text for block in self.blocks)
+
+    def on(self, engine: str) -> Section:
+        """Return the section as it reads where that engine is used."""
+        blocks = [replace(block, text=block.text.replace("(docker)", f"({engine})")) for block in self.blocks]
+        return replace(self, blocks=blocks)
 
     def tables(self) -> list[list[list[str]]]:
         """The tables: rows of cells, without their heads."""

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from .readme import Block, Command, Section, Shell, sections
+from .readme import ENGINES, Block, Command, Section, Shell, sections
 
 TIMEOUT = 300
 REPOSITORY = "python:"
-RUNNING = [found for found in sections() if found.runs()]
+RUNNING = [
+    pytest.param(name, found.on(name), id=f"{found.title}-{name}")
+    for name in ENGINES
+    for found in sections()
+    if found.runs() and found.is_about(name)
+]
 
 
-@pytest.mark.parametrize("example", RUNNING, ids=[found.title for found in RUNNING])
+@pytest.mark.parametrize(("engine", "example"), RUNNING, indirect=["engine"])
 def test_a_section_runs_as_it_says(example: Section, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     for block in _on_a_base_of_their_own(example):

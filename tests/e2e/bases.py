@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, final
 
-import docker
-import docker.errors
-from observing import remove_layers
+from engines import EngineUnderTest
 from relay import Relay
 
 __all__ = ["OwnBase", "own_base"]
@@ -26,16 +24,12 @@ TAG = "3.13-slim-trixie"
 
 
 @contextlib.contextmanager
-def own_base(name: str, client: docker.DockerClient) -> Iterator[OwnBase]:
+def own_base(name: str, engine: EngineUnderTest) -> Iterator[OwnBase]:
     """Give a base of its own to a test whose steps hold `name`; remove what was built on it."""
     with OwnBase(name) as base:
         yield base
-    remove_layers(client, name)
-    for image in client.api.images(name=base.repository):
-        for digest in image["RepoDigests"]:
-            if digest.startswith(base.repository):
-                with contextlib.suppress(docker.errors.APIError):
-                    client.api.remove_image(digest)
+    engine.remove_layers(name)
+    engine.forget_base(base.repository)
 
 
 @final

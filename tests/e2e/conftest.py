@@ -1,27 +1,52 @@
-"""Ring 3: a user's project, a real pytest process, a real engine."""
+"""Ring 3: a user's project, a real pytest process, a real engine. Every test runs on every engine."""
 
 from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
+from bases import OwnBase, own_base
+from engines import CHOSEN, EngineUnderTest, open_engine
+from inner import Inner
+
+USED_BY_MANY = ("python:3.13-slim-trixie", "python:3.11-slim-trixie")
+"""Bases that tests take for built, as they count what is built on them."""
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the cache folder that the end-to-end tests share: downloads of tools are made once."""
-    return tmp_path_factory.mktemp("imagebuild-cache")
+    """Return the cache folder that the end-to-end tests share: downloads of tools are made once.
+
+    Each xdist worker has its own, so that it can tell its containers from those of others; the locks are common, as
+    the Docker engine is.
+    """
+    folder = tmp_path_factory.mktemp("imagebuild-cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        locks = tmp_path_factory.getbasetemp().parent / "imagebuild-locks"
+        locks.mkdir(exist_ok=True)
+        (folder / "locks").symlink_to(locks)
+    return folder
 
 
-@pytest.fixture
-def client() -> docker.DockerClient:
-    """Return a client of the engine that the tests run on, for what is checked behind the plugin's back."""
-    if "DOCKER_HOST" not in os.environ:
-        pytest.fail('DOCKER_HOST is not set: start the test ground with `eval "$(tests/ground/up)"`', pytrace=False)
-    return docker.from_env()
+@pytest.fixture(scope="session", params=CHOSEN)
+def engine(
+    request: pytest.FixtureRequest, cache_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> EngineUnderTest:
+    """Return an engine that the tests run on, seen from behind the plugin."""
+    engine = open_engine(request.param, cache_dir)
+    _build_what_many_use(Inner(tmp_path_factory.mktemp("warm"), engine))
+    return engine
+
+
+def _build_what_many_use(project: Inner) -> None:
+    lines = ["import pytest", "from pytest_imagebuild import Image"]
+    for number, reference in enumerate(USED_BY_MANY):
+        lines += ["", f'@pytest.mark.image(Image.from_registry("{reference}"))', f"def test_{number}(): pass"]
+    ran = project.write({"pytest.ini": "[pytest]\n", "test_it.py": "\n".join(lines)}).run("--image-build-only")
+    assert "layers: reused" in ran.out, ran.text
 
 
 @pytest.fixture
@@ -31,12 +56,17 @@ def nonce() -> str:
 
 
 @pytest.fixture
-def project(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, cache_dir: Path, client: docker.DockerClient
-) -> pytest.Pytester:
-    """Return an empty project whose tests run on the test ground's engine, each run in a process of its own."""
-    monkeypatch.setenv("IMAGEBUILD_CACHE_DIR", str(cache_dir))
-    monkeypatch.setenv("IMAGEBUILD_ENGINE", "docker")
+def base(nonce: str, engine: EngineUnderTest) -> Iterator[OwnBase]:
+    """Return a base image that no other test has."""
+    with own_base(nonce, engine) as own:
+        yield own
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, engine: EngineUnderTest) -> pytest.Pytester:
+    """Return an empty project whose tests run on the engine, each run in a process of its own."""
+    for name, value in engine.environment.items():
+        monkeypatch.setenv(name, value)
     for name in ("MODAL_FORCE_BUILD", "MODAL_IGNORE_CACHE", "MODAL_IMAGE_BUILDER_VERSION", "CI", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\n")

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines import EngineUnderTest
+
 TIMEOUT = 300
 """Seconds that a run may take. Nothing here takes a tenth of it; a busy machine may."""
 
@@ -65,10 +67,10 @@ class Running:
 
 @dataclass(slots=True)
 class Inner:
-    """A project in a folder, run with the test ground's engine."""
+    """A project in a folder, run on an engine."""
 
     home: Path
-    cache_dir: Path
+    engine: EngineUnderTest
     environment: dict[str, str] = field(default_factory=dict)
     _runs: int = 0
 
@@ -91,8 +93,7 @@ class Inner:
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         variables = {
             **inherited,
-            "IMAGEBUILD_CACHE_DIR": str(self.cache_dir),
-            "IMAGEBUILD_ENGINE": "docker",
+            **self.engine.environment,
             "COLUMNS": "120",
             # Into a file Python would keep text back; to a terminal, which a user of `-s` has, it does not.
             "PYTHONUNBUFFERED": "1",

@@ -19,24 +19,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import final
 
-import docker
 import pytest
 
-__all__ = ["PackageIndex", "Visit", "debian_package", "gateway", "index_of_the_host"]
+__all__ = ["PackageIndex", "Visit", "debian_package", "index_of_the_host"]
 
 ELSEWHERE = "https://pypi.org/simple"
 JSON = "application/vnd.pypi.simple.v1+json"
 
 
-def gateway(client: docker.DockerClient) -> str:
-    """Return this machine's address on the engine's bridge, which containers reach."""
-    return str(client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"])
-
-
 @contextlib.contextmanager
-def index_of_the_host(client: docker.DockerClient) -> Iterator[PackageIndex]:
-    """Serve an index that pip and uv of steps use, because the host's settings name it."""
-    with PackageIndex(gateway(client)) as index, pytest.MonkeyPatch.context() as patch:
+def index_of_the_host(address: str) -> Iterator[PackageIndex]:
+    """Serve an index at this machine's `address` that pip and uv of steps use, as the host's settings name it."""
+    with PackageIndex(address) as index, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIP_INDEX_URL", index.url)
         patch.setenv("PIP_TRUSTED_HOST", index.host)
         patch.setenv("UV_DEFAULT_INDEX", index.url)

@@ -12,8 +12,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from engines import EngineUnderTest
 from inner import Inner, Ran, Running
 
 # Of the host's own series where the test ground has it, so that messages of Python itself are the same too.
@@ -846,18 +847,28 @@ class Told:
 
 
 class Twins:
-    """The project twice, side by side: one for the host, one for the container."""
+    """The project twice, side by side: one for the host, one for the container of an engine.
 
-    def __init__(self, home: Path, cache_dir: Path, files: Mapping[str, str] = FILES) -> None:
-        self.host = Inner(home / "outer", cache_dir).write(files)
-        self.inside = Inner(home / "inner", cache_dir).write(files)
+    What the host tells is the same beside every engine, so it is run there beside the first one only.
+    """
+
+    _told_before: ClassVar[dict[tuple[object, ...], Told]] = {}
+
+    def __init__(self, home: Path, engine: EngineUnderTest, files: Mapping[str, str] = FILES) -> None:
+        self._host = Inner(home / "outer", engine).write(files)
+        self._inside = Inner(home / "inner", engine).write(files)
+        self._story: tuple[object, ...] = (tuple(files.items()),)
 
     def run(self, *arguments: str, **environment: str) -> tuple[Told, Told]:
         """Run both at once; return what the host's told, and what the container's told."""
-        host = _begin(self.host, ("--no-image", *arguments), environment)
-        inside = _begin(self.inside, arguments, environment)
-        rans = [running.wait() for running in (host, inside)]
-        return _told(self.host, rans[0]), _told(self.inside, rans[1])
+        self._story += ((arguments, tuple(environment.items())),)
+        host = self._told_before.get(self._story)
+        beside = None if host else _begin(self._host, ("--no-image", *arguments), environment)
+        ran = _begin(self._inside, arguments, environment).wait()
+        if host is None and beside is not None:
+            host = self._told_before[self._story] = _told(self._host, beside.wait())
+        assert host is not None
+        return host, _told(self._inside, ran)
 
 
 def _begin(project: Inner, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:

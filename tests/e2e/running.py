@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import TypeVar, final
 
 __all__ = ["Running"]
+
+T = TypeVar("T")
 
 
 @final
@@ -61,6 +63,15 @@ class Running:
     def wait(self, timeout: float) -> int:
         """Wait until it ends by itself; return its exit code."""
         return self._process.wait(timeout)
+
+    def while_alive(self, look: Callable[[], T]) -> Callable[[], T]:
+        """Return a `look` that fails with the output when the process has ended: nothing more will come then."""
+
+        def checked() -> T:
+            assert self._process.poll() is None, f"the run ended before its time:\n{self.output}"
+            return look()
+
+        return checked
 
     @property
     def output(self) -> str:

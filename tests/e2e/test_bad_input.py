@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
-import docker
 import pytest
-from observing import containers_of
+from engines import EngineUnderTest
 
 BASE = "python:3.13-slim-trixie"
 
@@ -37,7 +35,7 @@ def test_an_unknown_base_says_what_was_asked_and_what_to_do(project: pytest.Pyte
     text = said(result)
     assert re.search(
         f"^the base image {re.escape(reference)} was asked of {re.escape(registry)}, which answered: .*"
-        r"(not found|unknown).*\. Check the spelling and the tag, or log in with `docker login`\.$",
+        rf"(not found|unknown).*\. Check the spelling and the tag, or log in with `docker login( {registry})?`\.$",
         text,
         re.MULTILINE,
     ), text
@@ -45,7 +43,7 @@ def test_an_unknown_base_says_what_was_asked_and_what_to_do(project: pytest.Pyte
 
 
 def test_a_failing_command_shows_the_command_the_line_the_end_of_its_output_and_the_exit_code(
-    project: pytest.Pytester, client: docker.DockerClient, cache_dir: Path, nonce: str
+    project: pytest.Pytester, engine: EngineUnderTest, nonce: str
 ) -> None:
     command = f"for n in $(seq 200); do echo {nonce} line $n; done; echo to stderr >&2; exit 7"
     result = outcome(project, f'image = (base\n    .run_commands("true")\n    .run_commands("{command}"))')
@@ -57,8 +55,8 @@ def test_a_failing_command_shows_the_command_the_line_the_end_of_its_output_and_
     assert error[4:44] == [*(f"    {nonce} line {n}" for n in range(162, 201)), "    to stderr"]
     assert f"{nonce} line 100" not in text
     assert "Traceback" not in text
-    assert [image for image in client.images.list(all=True) if nonce in str(image.labels)] == []
-    assert containers_of(client, cache_dir) == []
+    assert engine.layers(nonce) == {}
+    assert engine.remains(nonce) == []
 
 
 def test_every_test_of_a_failed_image_gets_its_own_error_and_the_others_run(
@@ -147,12 +145,14 @@ def test_an_unknown_argument_of_the_marker_is_a_usage_error_at_the_test(project:
     assert "Traceback" not in said(result)
 
 
-def test_an_engine_that_is_down_is_one_line(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+def test_an_engine_that_is_down_is_one_line(
+    project: pytest.Pytester, engine: EngineUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in engine.outage.environment.items():
+        monkeypatch.setenv(name, value)
     result = outcome(project, "image = base")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    lines = [line for line in said(result).splitlines() if "unix:///nonexistent/docker.sock" in line]
-    assert lines
+    assert f"ERROR: {engine.outage.sentence}" in said(result)
     assert "Traceback" not in said(result)
     assert len(said(result).splitlines()) < 20
 

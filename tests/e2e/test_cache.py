@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import docker
 import pytest
-from bases import OwnBase, own_base
-from observing import Events, Recorder, layers_of
+from bases import OwnBase
+from engines import EngineUnderTest, Events
 
 TIMEOUT = 120
 
@@ -26,14 +24,8 @@ def test_inside():
 
 
 @pytest.fixture
-def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
-    with own_base(nonce, client) as own:
-        yield own
-
-
-@pytest.fixture
-def events(cache_dir: Path) -> Iterator[Events]:
-    with Events(cache_dir) as events:
+def events(engine: EngineUnderTest) -> Iterator[Events]:
+    with engine.events() as events:
         yield events
 
 
@@ -71,29 +63,25 @@ def chain(project: pytest.Pytester, base: OwnBase, nonce: str, events: Events) -
 
 
 def test_a_second_run_builds_nothing_changes_nothing_and_needs_no_registry(
-    project: pytest.Pytester, base: OwnBase, nonce: str, events: Events
+    project: pytest.Pytester, base: OwnBase, nonce: str, events: Events, engine: EngineUnderTest
 ) -> None:
     project.makepyfile(INSIDE.format(base=base.reference, nonce=nonce, call='workdir("/somewhere")', body="pass"))
     first = project.runpytest_subprocess(timeout=TIMEOUT)
     first.assert_outcomes(passed=1)
-    first.stdout.fnmatch_lines(["imagebuild (docker): layers: reused 0, built 4 in *s"])
+    first.stdout.fnmatch_lines([f"imagebuild ({engine.name}): layers: reused 0, built 4 in *s"])
     made = len(events.commits())
     visits = base.visits
     base.shut()
 
-    with Recorder() as recorder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DOCKER_HOST", recorder.address)
+    with engine.recorded() as recording:
         second = project.runpytest_subprocess(timeout=TIMEOUT)
 
     second.assert_outcomes(passed=1)
-    second.stdout.fnmatch_lines(["imagebuild (docker): layers: reused 4, built 0"])
+    second.stdout.fnmatch_lines([f"imagebuild ({engine.name}): layers: reused 4, built 0"])
     assert len(events.commits()) == made
     assert base.visits == visits
-    paths = [call.path for call in recorder.calls]
-    before = recorder.calls[: paths.index("/containers/create")]
-    assert before, "nothing was asked of the engine, so nothing was recorded"
-    assert [call for call in before if call.changes] == []
-    assert sum(call.path == "/images/json" for call in before) <= 2, "one look-up of layers, one for leftovers"
+    assert recording.changes() == []
+    assert recording.look_ups() <= 2, "one look-up of layers, one for leftovers"
 
 
 def test_a_change_in_the_middle_builds_only_what_is_above_it(chain: Chain) -> None:
@@ -113,8 +101,9 @@ import pytest
 from pytest_imagebuild import Image
 
 shared = Image.from_registry("{base}").run_commands(": SHARED {nonce}")
-left = shared.run_commands("sleep 2; : LEFT {nonce}")
-right = shared.run_commands("sleep 2; : RIGHT {nonce}")
+timed = "date +%s.%N > /times; sleep 2; date +%s.%N >> /times"
+left = shared.run_commands(f": LEFT {nonce}; {{timed}}")
+right = shared.run_commands(f": RIGHT {nonce}; {{timed}}")
 
 @pytest.mark.image(left, right)
 def test_inside():
@@ -123,7 +112,7 @@ def test_inside():
 
 
 def test_a_shared_prefix_is_built_once_and_what_is_independent_side_by_side(
-    project: pytest.Pytester, base: OwnBase, nonce: str, events: Events
+    project: pytest.Pytester, base: OwnBase, nonce: str, events: Events, engine: EngineUnderTest
 ) -> None:
     project.makepyfile(MARKED.format(base=base.reference, nonce=nonce))
 
@@ -133,7 +122,8 @@ def test_a_shared_prefix_is_built_once_and_what_is_independent_side_by_side(
     steps = events.commits()
     for name, times in {"SHARED": 1, "LEFT": 1, "RIGHT": 1, "runtime": 2}.items():
         assert sum(name in step for step in steps) == times, steps
-    (left,), (right,) = ([span for step, span in events.spans().items() if name in step] for name in ("LEFT", "RIGHT"))
+    layers = [made.layer for made in events.made() if "LEFT" in made.step or "RIGHT" in made.step]
+    left, right = ([float(word) for word in engine.output_of(layer, ["cat", "/times"]).split()] for layer in layers)
     assert max(left[0], right[0]) < min(left[1], right[1]), "the two steps did not overlap"
 
 
@@ -182,16 +172,16 @@ def test_an_edit_of_a_lazily_added_source_is_seen_and_builds_nothing(
 
 
 def test_a_failing_step_leaves_nothing_and_later_steps_are_not_run(
-    chain: Chain, client: docker.DockerClient, nonce: str, events: Events
+    chain: Chain, engine: EngineUnderTest, nonce: str, events: Events
 ) -> None:
     good, later = chain.step("GOOD"), chain.step("LATER")
-    bad = f'run_commands("echo BAD {nonce} >&2; exit 3")'
+    bad = f'run_commands("sleep 0.3; echo BAD {nonce} >&2; exit 3")'
 
     made = chain.run(f"{good}.{bad}.{later}", passes=False)
     assert made[1:] == [good]
     assert f"BAD {nonce}" in chain.output
-    assert set(layers_of(client, nonce).values()) == {event.attributes["imageID"] for event in events.seen("commit")}
-    assert len(events.seen("start")) == 2, "the base, the good step and the bad one make containers; two run commands"
+    assert set(engine.layers(nonce).values()) == {made.layer for made in events.made()}
+    assert len(events.started()) == 2, "the base, the good step and the bad one make containers; two run commands"
 
     fixed = chain.step("FIXED")
     assert chain.run(f"{good}.{fixed}.{later}") == [fixed, later]

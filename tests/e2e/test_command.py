@@ -6,10 +6,9 @@ import re
 import sys
 from pathlib import Path
 
-import docker
 import pytest
-from bases import own_base
-from observing import Events
+from bases import OwnBase
+from engines import EngineUnderTest
 from packages import index_of_the_host
 
 BASE = "python:3.13-slim-trixie"
@@ -40,21 +39,23 @@ def command(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return project.run(str(Path(sys.executable).with_name("imagebuild")), *arguments, timeout=120)
 
 
-def test_build_builds_an_image_by_its_name_and_prints_what_the_engine_knows_it_by(images: pytest.Pytester) -> None:
+def test_build_builds_an_image_by_its_name_and_prints_what_the_engine_knows_it_by(
+    images: pytest.Pytester, engine: EngineUnderTest
+) -> None:
     first = command(images, "build", "definitions.py:small")
     second = command(images, "build", "definitions:small")
     assert (first.ret, second.ret) == (0, 0), first.stderr.str()
-    assert re.search(r"^definitions\.py:small: sha256:[0-9a-f]{64}$", first.stdout.str(), re.MULTILINE)
+    assert re.search(rf"^definitions\.py:small: {engine.reference_pattern}$", first.stdout.str(), re.MULTILINE)
     assert re.search(r"built [12] in ", first.stdout.str())
     assert "built 0" in second.stdout.str()
 
 
-def test_build_of_what_fails_says_why_and_ends_with_one(images: pytest.Pytester) -> None:
+def test_build_of_what_fails_says_why_and_ends_with_one(images: pytest.Pytester, engine: EngineUnderTest) -> None:
     result = command(images, "build", "definitions.py:broken", "definitions.py:small")
     assert result.ret == 1
     assert re.search(r"definitions\.py:\d+: run_commands\(.*\) failed", result.stderr.str())
     assert "exit code: 3" in result.stderr.str()
-    assert "definitions.py:small: sha256:" in result.stdout.str()
+    assert re.search(rf"^definitions\.py:small: {engine.reference_pattern}$", result.stdout.str(), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +119,9 @@ def test_lock_check_names_the_records_that_nothing_uses(images: pytest.Pytester)
 
 
 def test_lock_builds_no_more_than_resolving_needs_and_upgrades_what_it_is_told_to(
-    project: pytest.Pytester, client: docker.DockerClient, nonce: str, cache_dir: Path
+    project: pytest.Pytester, engine: EngineUnderTest, base: OwnBase, nonce: str
 ) -> None:
-    with own_base(nonce, client) as base, index_of_the_host(client) as index, Events(cache_dir) as events:
+    with index_of_the_host(engine.host_address) as index, engine.events() as events:
         project.makepyfile(
             test_it=f"""
             from pytest_imagebuild import Image
@@ -133,10 +134,10 @@ def test_lock_builds_no_more_than_resolving_needs_and_upgrades_what_it_is_told_t
         )
         index.publish("demo", "1.0")
         first = command(project, "lock")
-        begun = len(events.seen("create"))
+        begun = len(events.created())
         second = command(project, "lock")
         check = command(project, "lock", "--check")
-        untouched = len(events.seen("create")) - begun
+        untouched = len(events.created()) - begun
         commits = events.commits()
         index.publish("demo", "1.1")
         upgrade = command(project, "lock", "--upgrade")
@@ -182,9 +183,9 @@ def test_lock_where_no_test_is_collected_drops_nothing(images: pytest.Pytester) 
 
 
 def test_build_heeds_the_variables_that_pytest_heeds(
-    images: pytest.Pytester, nonce: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, client: docker.DockerClient
+    images: pytest.Pytester, base: OwnBase, nonce: str, monkeypatch: pytest.MonkeyPatch, engine: EngineUnderTest
 ) -> None:
-    with own_base(nonce, client) as base, Events(cache_dir) as events:
+    with engine.events() as events:
         images.makepyfile(
             definitions=f"""
             from pytest_imagebuild import Image

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from pathlib import Path
 
-import docker
 import pytest
-from bases import own_base
-from observing import Events
+from bases import OwnBase
+from engines import EngineUnderTest
 from running import Running
 
 TIMEOUT = 240
@@ -36,16 +34,16 @@ def test_right(number):
 
 
 def test_two_processes_and_four_xdist_workers_at_once_build_each_layer_exactly_once(
-    project: pytest.Pytester, client: docker.DockerClient, nonce: str, cache_dir: Path
+    project: pytest.Pytester, engine: EngineUnderTest, base: OwnBase, nonce: str
 ) -> None:
-    with own_base(nonce, client) as base, Events(cache_dir) as events:
+    with engine.events() as events:
         project.makepyfile(PROJECT.format(base=base.reference, nonce=nonce))
         with contextlib.ExitStack() as stack:
             runs = [stack.enter_context(Running(project.path, *flags)) for flags in ([], [], ["-n", "4"])]
             codes = [run.wait(TIMEOUT) for run in runs]
             outputs = [run.output for run in runs]
         commits = events.commits()
-        made = Counter(event.attributes["imageRef"] for event in events.seen("commit"))
+        made = Counter(layer.name for layer in events.made())
 
     assert codes == [0, 0, 0], "\n".join(outputs)
     assert all("4 passed" in output for output in outputs)

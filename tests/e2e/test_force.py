@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import docker
 import pytest
-from bases import OwnBase, own_base
-from observing import Events, layers_of
-
-from pytest_imagebuild.engines.docker import DockerEngine
+from bases import OwnBase
+from engines import EngineUnderTest, Events
 
 TIMEOUT = 120
 
@@ -34,12 +30,6 @@ def test_other(image_build):
 BASE, SHARED, MIDDLE, TOP, OTHER = "from_registry", "SHARED", "MIDDLE", "TOP", "OTHER"
 NOTHING: list[str] = []
 WHOLE = [BASE, SHARED, MIDDLE, TOP]
-
-
-@pytest.fixture
-def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
-    with own_base(nonce, client) as own:
-        yield own
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,9 +67,9 @@ def _short(step: str) -> str:
 
 
 @pytest.fixture
-def runs(project: pytest.Pytester, base: OwnBase, nonce: str, cache_dir: Path) -> Iterator[Runs]:
+def runs(project: pytest.Pytester, base: OwnBase, nonce: str, engine: EngineUnderTest) -> Iterator[Runs]:
     project.makepyfile(test_images=IMAGES.format(base=base.reference, nonce=nonce, force=False))
-    with Events(cache_dir) as events:
+    with engine.events() as events:
         yield Runs(project=project, events=events)
 
 
@@ -117,7 +107,7 @@ UNTOUCHED = Case(own=NOTHING, other=NOTHING, again=NOTHING, replaced=False)
 )
 def test_a_run_that_is_told_to_build_does_what_the_table_says(
     runs: Runs,
-    client: docker.DockerClient,
+    engine: EngineUnderTest,
     nonce: str,
     flags: tuple[str, ...],
     variables: dict[str, str],
@@ -126,10 +116,10 @@ def test_a_run_that_is_told_to_build_does_what_the_table_says(
     assert runs.of("other").steps == [BASE, SHARED, OTHER]
     first = runs.of("own")
     assert first.steps == [MIDDLE, TOP]
-    before = layers_of(client, nonce)
+    before = engine.layers(nonce)
 
     own = runs.of("own", *flags, **variables)
-    kept = layers_of(client, nonce)
+    kept = engine.layers(nonce)
     other = runs.of("other")
     again = runs.of("own")
 
@@ -141,7 +131,7 @@ def test_a_run_that_is_told_to_build_does_what_the_table_says(
     assert again.layer == (own.layer if case.replaced else first.layer)
     if case.replaced:
         assert before.keys() <= kept.keys()
-        moved = [tag for tag in before if kept[tag] != before[tag]]
+        moved = [name for name in before if kept[name] != before[name]]
         assert len(moved) == 1, "the base keeps its key, which names another layer now; what is above it has new keys"
     else:
         assert kept == before, "a run that may not touch the cache did"
@@ -164,20 +154,15 @@ def test_a_forced_step_is_rebuilt_with_all_later_ones_in_each_run_and_what_is_be
     assert len({first.layer, second.layer, third.layer}) == 3
 
 
-def test_what_a_forced_build_replaced_is_swept_away_later(
-    runs: Runs, nonce: str, client: docker.DockerClient, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_forced_build_replaced_is_swept_away_later(runs: Runs, nonce: str, engine: EngineUnderTest) -> None:
     runs.of("own")
     runs.of("own", "--force-build")
-    tags = [tag for tag in layers_of(client, nonce) if tag.startswith("imagebuild/layer:")]
-    assert len(tags) == 7, "the base has one tag, each layer above it one for each of two keys"
+    assert len(engine.layers(nonce)) == 7, "the base has one key, each layer above it two"
 
-    monkeypatch.setattr("pytest_imagebuild.engines.docker.sweep._REPLACED_SECONDS", 0)
-    engine = DockerEngine(run=nonce, cache_dir=cache_dir)
-    engine.sweep()
-    engine.close()
+    engine.sweep_replaced()
 
-    assert len(layers_of(client, nonce)) == 4
+    assert len(engine.layers(nonce)) == 4
+    assert engine.remains(nonce) == []
     assert runs.of("own").steps == NOTHING
 
 
@@ -197,42 +182,31 @@ def test_inside(number):
 
 @pytest.mark.parametrize("flag", ["--force-build", "--ignore-image-cache"])
 def test_the_workers_of_one_xdist_run_build_each_layer_once_between_them(
-    project: pytest.Pytester, base: OwnBase, nonce: str, cache_dir: Path, client: docker.DockerClient, flag: str
+    project: pytest.Pytester, base: OwnBase, nonce: str, engine: EngineUnderTest, flag: str
 ) -> None:
     project.makepyfile(MARKED.format(base=base.reference, nonce=nonce))
     project.runpytest_subprocess("--image-build-only", timeout=TIMEOUT)
-    before = layers_of(client, nonce)
+    before = engine.layers(nonce)
 
-    with Events(cache_dir) as events:
+    with engine.events() as events:
         result = project.runpytest_subprocess("-n", "4", flag, timeout=TIMEOUT)
         commits = events.commits()
 
     result.assert_outcomes(passed=4)
     assert len(commits) == len(set(commits)) == 3, commits
     if flag == "--ignore-image-cache":
-        assert layers_of(client, nonce) == before
-    assert _of_a_run(client, nonce) == []
+        assert engine.layers(nonce) == before
+    assert engine.thrown_away(nonce) == []
 
 
 def test_the_layers_of_a_run_that_ignores_the_cache_are_gone_after_it(
-    project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient
+    project: pytest.Pytester, base: OwnBase, nonce: str, engine: EngineUnderTest
 ) -> None:
     project.makepyfile(MARKED.format(base=base.reference, nonce=nonce))
 
     result = project.runpytest_subprocess("--ignore-image-cache", timeout=TIMEOUT)
 
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(["imagebuild (docker): layers: reused 0, built 3 in *s"])
-    assert layers_of(client, nonce) == {}
-    assert _of_a_run(client, nonce) == []
-
-
-def _of_a_run(client: docker.DockerClient, nonce: str) -> list[str]:
-    """Return the tags of throw-away layers."""
-    images = client.api.images(all=True, filters={"label": ["imagebuild.namespace"]})
-    return [
-        tag
-        for image in images
-        if image["Labels"]["imagebuild.namespace"] and nonce in image["Labels"]["imagebuild.step"]
-        for tag in image.get("RepoTags") or [image["Id"]]
-    ]
+    result.stdout.fnmatch_lines([f"imagebuild ({engine.name}): layers: reused 0, built 3 in *s"])
+    assert engine.layers(nonce) == {}
+    assert engine.thrown_away(nonce) == []

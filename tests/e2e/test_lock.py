@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
-from bases import OwnBase, own_base
-from observing import Events, remove_layers
+from bases import OwnBase
+from engines import EngineUnderTest
 from packages import PackageIndex, debian_package, index_of_the_host
 
 TIMEOUT = 180
@@ -37,23 +36,17 @@ VERSIONS = "import importlib.metadata as m, sys; [print(n, m.version(n)) for n i
 
 
 @pytest.fixture
-def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
-    with own_base(nonce, client) as own:
-        yield own
-
-
-@pytest.fixture
-def index(client: docker.DockerClient) -> Iterator[PackageIndex]:
-    with index_of_the_host(client) as index:
+def index(engine: EngineUnderTest) -> Iterator[PackageIndex]:
+    with index_of_the_host(engine.host_address) as index:
         yield index
 
 
 class Locking:
     """A project with one image, and what its runs install and write."""
 
-    def __init__(self, project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient) -> None:
+    def __init__(self, project: pytest.Pytester, base: OwnBase, nonce: str, engine: EngineUnderTest) -> None:
         self.project = project
-        self.client = client
+        self.engine = engine
         self._base = base
         self._nonce = nonce
 
@@ -73,8 +66,8 @@ class Locking:
         result.assert_outcomes(passed=1)
         layer = re.search(r"^layer (\S+)$", result.stdout.str(), re.MULTILINE)
         assert layer
-        printed = self.client.containers.run(layer[1], ["python3", "-c", VERSIONS, *names], remove=True)
-        return dict(line.split() for line in printed.decode().splitlines())
+        printed = self.engine.output_of(layer[1], ["python3", "-c", VERSIONS, *names])
+        return dict(line.split() for line in printed.splitlines())
 
     def pinned(self) -> dict[str, str]:
         """Lock, and return the versions that the lockfile has for the image."""
@@ -85,12 +78,12 @@ class Locking:
 
     def forget(self) -> None:
         """Remove the layers, so that the next run builds from nothing."""
-        remove_layers(self.client, self._nonce)
+        self.engine.remove_layers(self._nonce)
 
 
 @pytest.fixture
-def locking(project: pytest.Pytester, base: OwnBase, nonce: str, client: docker.DockerClient) -> Locking:
-    return Locking(project, base, nonce, client)
+def locking(project: pytest.Pytester, base: OwnBase, nonce: str, engine: EngineUnderTest) -> Locking:
+    return Locking(project, base, nonce, engine)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -224,7 +217,7 @@ def test_a_debian_package_is_pinned_by_version_and_hash(locking: Locking, index:
 
 
 def test_a_locked_run_names_the_call_that_has_no_record_and_what_to_do(
-    locking: Locking, index: PackageIndex, base: OwnBase, cache_dir: Path
+    locking: Locking, index: PackageIndex, base: OwnBase, engine: EngineUnderTest
 ) -> None:
     index.publish("demo", "1.0")
     locking.define('pip_install("demo")')
@@ -234,7 +227,7 @@ def test_a_locked_run_names_the_call_that_has_no_record_and_what_to_do(
         "commit the lockfile."
     )
 
-    with Events(cache_dir) as events:
+    with engine.events() as events:
         without = locking.run("--image-locked")
         locking.define("run_commands(': nothing to pin')")
         locking.installed()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
-from bases import OwnBase, own_base
+from bases import OwnBase
+from engines import EngineUnderTest
 from observing import holds
-from packages import PackageIndex, gateway
+from packages import PackageIndex
 
 TIMEOUT = 180
 INDEX = "index.test"
@@ -47,21 +45,15 @@ def test_image(image_build):
 """
 
 
-@pytest.fixture
-def base(nonce: str, client: docker.DockerClient) -> Iterator[OwnBase]:
-    with own_base(nonce, client) as own:
-        yield own
-
-
 def test_certificates_proxies_and_indexes_are_used_and_leave_no_trace(
     project: pytest.Pytester,
-    client: docker.DockerClient,
+    engine: EngineUnderTest,
     base: OwnBase,
     nonce: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    host = gateway(client)
+    host = engine.host_address
     bundle, password, proxy_password = (f"{name}-{nonce}" for name in ("bundle", "password", "proxypassword"))
     certificates = _Certificates(tmp_path / "certificates", INDEX)
     with (
@@ -100,10 +92,9 @@ def test_certificates_proxies_and_indexes_are_used_and_leave_no_trace(
 
     secrets = [bundle, password, proxy_password, proxy.address]
     reference = re.findall(r"^layer (\S+)$", result.stdout.str(), re.MULTILINE)[-1]
-    image = client.images.get(reference)
     # The definition of the test holds the text of the bundle itself, so that is looked for in layers only.
-    assert holds(image.save(), nonce[::-1], *secrets[1:], f"{bundle}\n") == [nonce[::-1]]
-    assert _found(json.dumps([image.attrs, image.history()]), secrets[1:]) == []
+    assert holds(engine.image_bytes(reference), nonce[::-1], *secrets[1:], f"{bundle}\n") == [nonce[::-1]]
+    assert _found(engine.image_description(reference), secrets[1:]) == []
     assert _found((project.path / "imagebuild.lock").read_text(), secrets) == []
     assert _found(result.stdout.str() + result.stderr.str(), secrets[1:3]) == []
 
@@ -112,14 +103,14 @@ def test_certificates_proxies_and_indexes_are_used_and_leave_no_trace(
 @pytest.mark.parametrize("where", ["environment", "argument"])
 def test_the_password_of_an_index_is_not_in_what_an_error_says(
     project: pytest.Pytester,
-    client: docker.DockerClient,
+    engine: EngineUnderTest,
     base: OwnBase,
     nonce: str,
     monkeypatch: pytest.MonkeyPatch,
     tool: str,
     where: str,
 ) -> None:
-    host, password = gateway(client), f"password-{nonce}"
+    host, password = engine.host_address, f"password-{nonce}"
     with PackageIndex(host, login="reader:another") as index:
         url = f"http://reader:{password}@{index.address}/simple/"
         monkeypatch.setenv("PIP_TRUSTED_HOST", host)

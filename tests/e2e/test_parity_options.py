@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parity import Twins
+from engines import EngineUnderTest
+from parity import FILES, Twins
 
 OUTCOMES = "tests/test_outcomes.py"
 QUICK = "not slow"
@@ -76,10 +77,10 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("runs", RUNS.values(), ids=[name.replace(" ", "-") for name in RUNS])
-def test_an_option_does_the_same_inside_as_on_the_host(tmp_path: Path, cache_dir: Path, runs: list[list[str]]) -> None:
-    twins = Twins(tmp_path, cache_dir)
-    for project in (twins.host, twins.inside):
-        project.write(EXTRA)
+def test_an_option_does_the_same_inside_as_on_the_host(
+    tmp_path: Path, engine: EngineUnderTest, runs: list[list[str]]
+) -> None:
+    twins = Twins(tmp_path, engine, {**FILES, **EXTRA})
     for arguments in runs:
         host, inside = twins.run("-p", "no:xdist", "--flavour=strawberry", *arguments)
         assert inside.ran.err == host.ran.err
@@ -88,8 +89,8 @@ def test_an_option_does_the_same_inside_as_on_the_host(tmp_path: Path, cache_dir
         assert inside.ran.code == host.ran.code
 
 
-def test_fixtures_are_shown_inside_as_on_the_host(tmp_path: Path, cache_dir: Path) -> None:
-    host, inside = Twins(tmp_path, cache_dir).run("-p", "no:xdist", "--setup-show", "tests/deep")
+def test_fixtures_are_shown_inside_as_on_the_host(tmp_path: Path, engine: EngineUnderTest) -> None:
+    host, inside = Twins(tmp_path, engine).run("-p", "no:xdist", "--setup-show", "tests/deep")
     # Output and reports come by ways of their own, so the dot of a test may come late.
     assert "".join(inside.terminal).replace(".", "") == "".join(host.terminal).replace(".", "")
     assert any("SETUP    M whole_module (fixtures used: order)" in line for line in inside.terminal)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import EngineUnderTest
 from parity import Told, Twins
 
 ARGUMENTS = (
@@ -24,9 +24,9 @@ Both = tuple[Told, Told]
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Both:
+def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> Both:
     """Return what the run on the host told, and what the run inside told."""
-    return Twins(tmp_path_factory.mktemp("parity"), cache_dir).run(*ARGUMENTS)
+    return Twins(tmp_path_factory.mktemp("parity"), engine).run(*ARGUMENTS)
 
 
 def assert_same(both: Both, name: str) -> None:

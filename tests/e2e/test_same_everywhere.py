@@ -1,4 +1,4 @@
-"""Two machines that have only the definitions in common get the same lockfile, byte for byte, and the same keys."""
+"""Machines that have only the definitions in common get the same lockfile, byte for byte, and the same keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from engines import CHOSEN
 
 TIMEOUT = 600
 
@@ -25,25 +25,28 @@ def test_keys(image_build):
 """
 
 
-def test_two_engines_resolve_the_same_definitions_to_the_same_bytes_and_keys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = os.environ["DOCKER_HOST"]
-    second = os.environ.get("IMAGEBUILD_TEST_DOCKER_CURRENT") or first
-    # Without a second engine the first one has to build everything twice: its cache is not to be used.
-    flags = ["--ignore-image-cache"] if second == first else []
-    machines = [_Machine(tmp_path / "one", first, []), _Machine(tmp_path / "two", second, flags)]
+def test_all_engines_resolve_the_same_definitions_to_the_same_bytes_and_keys(tmp_path: Path) -> None:
+    machines = [_Machine(tmp_path / name, environment) for name, environment in _machines().items()]
+    assert len(machines) > 1, "there is but one engine, so nothing is compared"
 
     results = [machine.result() for machine in machines]
 
-    assert results[0].keys == results[1].keys
+    assert [result.keys for result in results[1:]] == [results[0].keys for _ in results[1:]]
     assert len(results[0].keys) == 3
-    assert results[0].lockfile == results[1].lockfile
+    assert [result.lockfile for result in results[1:]] == [results[0].lockfile for _ in results[1:]]
     assert results[0].lockfile.count("\n[[layer]]\n") == 6
     assert re.search(
         r'name = "hello"\nversion = "[\w.+-]+"\narchitecture = "\w+"\nhashes = \[\s*"sha256:[0-9a-f]{64}",?\s*\]',
         results[0].lockfile,
     )
+
+
+def _machines() -> dict[str, dict[str, str]]:
+    """Return the variables with which each engine is used."""
+    found = {name: {"IMAGEBUILD_ENGINE": name} for name in CHOSEN}
+    if "docker" in found and "IMAGEBUILD_TEST_DOCKER_CURRENT" in os.environ:
+        found["docker-current"] = {**found["docker"], "DOCKER_HOST": os.environ["IMAGEBUILD_TEST_DOCKER_CURRENT"]}
+    return found
 
 
 class _Result:
@@ -55,16 +58,15 @@ class _Result:
 class _Machine:
     """A folder with the project, a cache folder and an engine of its own; pytest begins to run in it at once."""
 
-    def __init__(self, folder: Path, engine: str, flags: list[str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self._folder = folder
         folder.mkdir()
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_images.py").write_text(PROJECT)
-        environment = {"DOCKER_HOST": engine, "IMAGEBUILD_CACHE_DIR": str(folder / "cache")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-rP", *flags],
+            [sys.executable, "-m", "pytest", "-rP"],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, "IMAGEBUILD_CACHE_DIR": str(folder / "cache")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

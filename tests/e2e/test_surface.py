@@ -8,10 +8,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import docker
 import pytest
+from engines import EngineUnderTest
 from inner import Inner, Ran, failure_of, outcomes
-from observing import containers_of
 
 BASE = "python:3.13-slim-trixie"
 OTHER = "python:3.11-slim-trixie"
@@ -220,9 +219,9 @@ MARKER_PROJECT = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Inner:
+def home(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> Inner:
     """Return the project of the marker, a git checkout."""
-    project = Inner(tmp_path_factory.mktemp("surface"), cache_dir, {"SECRET_OF_THE_HOST": "hush"}).write(MARKER_PROJECT)
+    project = Inner(tmp_path_factory.mktemp("surface"), engine, {"SECRET_OF_THE_HOST": "hush"}).write(MARKER_PROJECT)
     subprocess.run(["git", "init", "-q", project.folder], check=True, timeout=60)
     return project
 
@@ -282,15 +281,16 @@ def test_what_tests_write_into_the_project_does_not_reach_the_host(marked: Ran, 
     assert not (home.folder / "new.txt").exists()
 
 
-def test_the_built_hook_hears_of_every_image_once(marked: Ran, home: Inner, client: docker.DockerClient) -> None:
+def test_the_built_hook_hears_of_every_image_once(marked: Ran, home: Inner, engine: EngineUnderTest) -> None:
     heard = [json.loads(line) for line in (home.folder / "built.jsonl").read_text().splitlines()]
     assert sorted(label for label, _, _ in heard) == ["python-3.11-slim-trixie", *3 * ["python-3.13-slim-trixie"]]
     assert len({key for _, key, _ in heard}) == 3, "lazy local sources make no layer"
-    assert all(client.images.get(reference).labels["imagebuild.key"] == key for _, key, reference in heard)
+    assert all(engine.key_of(reference) == key for _, key, reference in heard)
 
 
-def test_no_container_is_left(marked: Ran, client: docker.DockerClient, cache_dir: Path) -> None:
-    assert containers_of(client, cache_dir) == []
+def test_no_container_is_left(marked: Ran, engine: EngineUnderTest) -> None:
+    assert outcomes(marked)["test_two_pythons[python-3.11-slim-trixie]"] == "PASSED"
+    assert engine.containers() == []
 
 
 def test_the_lockfile_pins_the_bases(marked: Ran, home: Inner) -> None:
@@ -331,8 +331,8 @@ FLAGS_PROJECT = {
 
 
 @pytest.fixture
-def flags(tmp_path: Path, cache_dir: Path) -> Inner:
-    return Inner(tmp_path, cache_dir).write(FLAGS_PROJECT)
+def flags(tmp_path: Path, engine: EngineUnderTest) -> Inner:
+    return Inner(tmp_path, engine).write(FLAGS_PROJECT)
 
 
 def test_a_run_has_a_line_before_the_tests_and_one_after_and_a_warm_run_builds_nothing(flags: Inner) -> None:
@@ -341,8 +341,8 @@ def test_a_run_has_a_line_before_the_tests_and_one_after_and_a_warm_run_builds_n
     assert ran.code == 0
     ours = [line for line in ran.lines if line.startswith("imagebuild")]
     assert len(ours) == 2
-    assert ours[0].startswith("imagebuild: python-3.13-slim-trixie on docker ")
-    assert ours[1] == "imagebuild (docker): layers: reused 2, built 0"
+    assert ours[0].startswith(f"imagebuild: python-3.13-slim-trixie on {flags.engine.name} ")
+    assert ours[1] == f"imagebuild ({flags.engine.name}): layers: reused 2, built 0"
 
 
 def test_quiet_is_quiet(flags: Inner) -> None:
@@ -352,7 +352,7 @@ def test_quiet_is_quiet(flags: Inner) -> None:
 
 
 def test_no_image_runs_marked_tests_on_the_host_and_contacts_no_engine(flags: Inner) -> None:
-    ran = flags.run("--no-image", "-v", DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = flags.run("--no-image", "-v", **flags.engine.outage.environment)
     assert outcomes(ran) == {"test_inside": "FAILED", "test_host": "PASSED"}
     assert "layers:" not in ran.out
 
@@ -373,13 +373,13 @@ def test_build_only_shows_what_cannot_be_built(flags: Inner) -> None:
 
 def test_a_collection_that_fails_builds_nothing(flags: Inner) -> None:
     flags.write({"test_broken.py": "import no_such_module\n"})
-    ran = flags.run(DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = flags.run(**flags.engine.outage.environment)
     assert ran.code == pytest.ExitCode.INTERRUPTED
     assert "1 error during collection" in ran.out
 
 
 def test_collecting_only_contacts_no_engine(flags: Inner) -> None:
-    ran = flags.run("--collect-only", "-q", DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = flags.run("--collect-only", "-q", **flags.engine.outage.environment)
     assert (ran.code, ran.lines[0]) == (0, "test_flags.py::test_inside")
 
 
@@ -388,7 +388,7 @@ def test_collecting_only_contacts_no_engine(flags: Inner) -> None:
     [
         ("", "it takes an Image, found nothing. Write @pytest.mark.image(Image.debian_slim())."),
         ("'debian'", "it takes Images, found str 'debian'."),
-        ("IMAGE, cpus=2", "unknown argument 'cpus'; it knows timeout, env, network."),
+        ("IMAGE, cpus=2", "unknown argument 'cpus'; it knows cpu, memory, timeout, env, network, isolation."),
         ("IMAGE, env='A=1'", "env takes a dict of strings, found str."),
         ("IMAGE, env={'A': 1}", "env takes a dict of strings; these are not: ['A']."),
         ("IMAGE, network=0", "network takes True or False, found 0."),
@@ -411,16 +411,16 @@ def test_a_wrong_argument_of_the_marker_is_a_usage_error_at_the_test(
                 """
         }
     )
-    ran = flags.run(DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = flags.run(**flags.engine.outage.environment)
     assert ran.err == f"ERROR: test_flags.py:4: @pytest.mark.image of test_it: {sentence}\n\n"
     assert ran.code == pytest.ExitCode.USAGE_ERROR
 
 
 def test_an_engine_that_is_down_is_one_line_and_no_traceback(flags: Inner) -> None:
-    ran = flags.run(DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = flags.run(**flags.engine.outage.environment)
     assert ran.code == pytest.ExitCode.USAGE_ERROR
     assert len(ran.err.strip().splitlines()) == 1
-    assert ran.err.startswith("ERROR: Docker does not answer at unix:///nonexistent/docker.sock")
+    assert ran.err.startswith(f"ERROR: {flags.engine.outage.sentence}")
     assert "Traceback" not in ran.text
 
 
@@ -435,9 +435,9 @@ def test_an_engine_of_an_unknown_name_is_a_usage_error(flags: Inner) -> None:
 
 
 def test_a_run_without_marked_tests_imports_nothing_heavy_and_contacts_no_engine(
-    tmp_path: Path, cache_dir: Path
+    tmp_path: Path, engine: EngineUnderTest
 ) -> None:
-    plain = Inner(tmp_path, cache_dir).write(
+    plain = Inner(tmp_path, engine).write(
         {
             "pytest.ini": "[pytest]\n",
             "test_plain.py": """
@@ -454,7 +454,7 @@ def test_a_run_without_marked_tests_imports_nothing_heavy_and_contacts_no_engine
         }
     )
     arguments = ("-v", "-p", "no:xdist", "-p", "no:platformdirs", "-W", "error")
-    ran = plain.run(*arguments, DOCKER_HOST="unix:///nonexistent/docker.sock")
+    ran = plain.run(*arguments, **engine.outage.environment)
     assert (ran.code, outcomes(ran)) == (0, {"test_plain": "PASSED"}), ran.text
     assert "imagebuild:" not in ran.out
     assert "layers:" not in ran.out

@@ -6,10 +6,10 @@ import signal
 import time
 from pathlib import Path
 
-import docker
 import pytest
+from engines import EngineUnderTest
 from inner import Inner, Ran, failure_of, outcomes
-from observing import Recorder, containers_of, wait_until
+from observing import wait_until
 
 PROJECT = {
     "pytest.ini": "[pytest]\n",
@@ -154,8 +154,8 @@ PROJECT = {
 
 
 @pytest.fixture(scope="module")
-def died(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Ran:
-    return Inner(tmp_path_factory.mktemp("deaths"), cache_dir).write(PROJECT).run("-v", "-rA")
+def died(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> Ran:
+    return Inner(tmp_path_factory.mktemp("deaths"), engine).write(PROJECT).run("-v", "-rA")
 
 
 @pytest.mark.parametrize("name", ["test_before", "test_after", "test_between", "test_quick", "test_quick_again"])
@@ -236,8 +236,9 @@ def test_no_traceback_of_ours_is_shown(died: Ran) -> None:
     assert died.code == pytest.ExitCode.TESTS_FAILED
 
 
-def test_dead_sessions_leave_no_container(died: Ran, client: docker.DockerClient, cache_dir: Path) -> None:
-    assert containers_of(client, cache_dir) == []
+def test_dead_sessions_leave_no_container(died: Ran, engine: EngineUnderTest) -> None:
+    assert died.lines
+    assert engine.containers() == []
 
 
 # The end of the whole run ------------------------------------------------------------------------------------------
@@ -270,11 +271,11 @@ SLEEPS = {
 }
 
 
-def test_ctrl_c_stops_at_once_and_leaves_no_container(tmp_path: Path, client: docker.DockerClient) -> None:
-    project = Inner(tmp_path, tmp_path / "cache").write(SLEEPS)
+def test_ctrl_c_stops_at_once_and_leaves_no_container(tmp_path: Path, engine: EngineUnderTest) -> None:
+    project = Inner(tmp_path, engine).write(SLEEPS)
     running = project.begin("-s", "-v")
     wait_until("the test to run", lambda: "now it sleeps" in running.out(), timeout=120)
-    assert len(containers_of(client, tmp_path / "cache")) == 1
+    assert len(engine.containers()) == 1
     begun = time.monotonic()
     running.process.send_signal(signal.SIGINT)
     ran = running.wait(60)
@@ -282,20 +283,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_container(tmp_path: Path, client: do
     assert ran.code == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in ran.out
     assert "Traceback" not in ran.err
-    assert containers_of(client, tmp_path / "cache") == []
-
-
-def test_an_engine_that_goes_away_fails_the_running_test_and_the_rest(tmp_path: Path, cache_dir: Path) -> None:
-    project = Inner(tmp_path, cache_dir).write(SLEEPS)
-    with Recorder() as engine:
-        running = project.begin("-s", "-v", DOCKER_HOST=engine.address)
-        wait_until("the test to run", lambda: "now it sleeps" in running.out(), timeout=120)
-    ran = running.wait(60)
-    assert outcomes(ran)["test_later"] == "ERROR"
-    assert "The worker in the container is gone." in failure_of(ran, "test_sleeps")
-    assert "Look at `docker info`, then run again." in failure_of(ran, "test_later")
-    assert "Traceback" not in ran.text
-    assert ran.code == pytest.ExitCode.TESTS_FAILED
+    assert engine.containers() == []
 
 
 ENDS = {
@@ -350,21 +338,21 @@ ENDS = {
 )
 def test_a_test_that_ends_the_run_ends_it_and_the_other_sessions(
     tmp_path: Path,
-    client: docker.DockerClient,
+    engine: EngineUnderTest,
     ending: str,
     arguments: list[str],
     summary: str,
     code: int,
 ) -> None:
     files = {name: text.replace("{ending}", ending) for name, text in ENDS.items()}
-    ran = Inner(tmp_path, tmp_path / "cache").write(files).run("-v", *arguments)
+    ran = Inner(tmp_path, engine).write(files).run("-v", *arguments)
     assert ran.code == code
     assert f"!! {summary} !!" in ran.out
     assert "test_a.py::test_uses PASSED" in ran.out
     assert "test_last" not in outcomes(ran)
     if ending != "raise KeyboardInterrupt":
         assert "RuntimeError: at its end" in ran.out, "the fixture of the other session is torn down, and tells"
-    assert containers_of(client, tmp_path / "cache") == []
+    assert engine.containers() == []
 
 
 STOPS = {
@@ -400,11 +388,9 @@ STOPS = {
 }
 
 
-def test_a_run_that_is_told_to_stop_does_not_wait_for_the_next_test(
-    tmp_path: Path, client: docker.DockerClient
-) -> None:
-    ran = Inner(tmp_path, tmp_path / "cache").write(STOPS).begin("-v").wait(90)
+def test_a_run_that_is_told_to_stop_does_not_wait_for_the_next_test(tmp_path: Path, engine: EngineUnderTest) -> None:
+    ran = Inner(tmp_path, engine).write(STOPS).begin("-v").wait(90)
     assert ran.code == pytest.ExitCode.INTERRUPTED
     assert outcomes(ran) == {"test_first": "PASSED"}
     assert "!! Interrupted: a conftest file has seen enough !!" in ran.out
-    assert containers_of(client, tmp_path / "cache") == []
+    assert engine.containers() == []

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import docker
 import pytest
+from engines import EngineUnderTest
 from inner import Inner, Ran, failure_of, outcomes
-from observing import containers_of
 
 PROJECT = {
     "pytest.ini": "[pytest]\n",
@@ -23,9 +20,7 @@ PROJECT = {
         import time
         import urllib.request
 
-        import docker
         import pytest
-        import testcontainers.core.container
         from images import FAILS, IMAGE, SERVER
 
 
@@ -71,16 +66,11 @@ PROJECT = {
                 server.read("/no/such/file")
 
 
-        def test_native(server):
-            assert isinstance(server.native, testcontainers.core.container.DockerContainer)
-            assert server.native.get_wrapped_container().status in ("created", "running")
-
-
         def test_image_build(image_build):
             built = image_build(SERVER)
             assert len(built.key) == 64
-            assert docker.from_env().images.get(built.reference).labels["imagebuild.key"] == built.key
             assert image_build(SERVER) == built
+            print("built", built.key, built.reference)
 
 
         def test_two_at_once(image_container):
@@ -122,8 +112,8 @@ PROJECT = {
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Ran:
-    return Inner(tmp_path_factory.mktemp("services"), cache_dir).write(PROJECT).run("-v", "-rA", "-W", "error")
+def served(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> Ran:
+    return Inner(tmp_path_factory.mktemp("services"), engine).write(PROJECT).run("-v", "-rA", "-W", "error")
 
 
 @pytest.mark.parametrize(
@@ -133,13 +123,17 @@ def served(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Ran:
         "test_logs",
         "test_exec",
         "test_write_and_read",
-        "test_native",
         "test_image_build",
         "test_two_at_once",
     ],
 )
 def test_on_the_host(served: Ran, name: str) -> None:
     assert outcomes(served)[name] == "PASSED", failure_of(served, name)
+
+
+def test_the_reference_of_an_image_is_what_the_engine_knows_it_by(served: Ran, engine: EngineUnderTest) -> None:
+    (said,) = (line.split() for line in served.lines if line.startswith("built "))
+    assert engine.key_of(said[2]) == said[1]
 
 
 def test_a_failed_build_is_shown_where_the_test_asked_for_it(served: Ran) -> None:
@@ -177,6 +171,6 @@ def test_a_service_cannot_be_started_from_inside(served: Ran) -> None:
     assert "image_container is a fixture of the host and cannot be used inside a container" in served.out
 
 
-def test_services_are_gone_after_the_run(served: Ran, client: docker.DockerClient, cache_dir: Path) -> None:
+def test_services_are_gone_after_the_run(served: Ran, engine: EngineUnderTest) -> None:
     assert outcomes(served)["test_port"] == "PASSED"
-    assert containers_of(client, cache_dir) == []
+    assert engine.containers() == []

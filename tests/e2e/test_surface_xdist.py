@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import docker
 import pytest
+from engines import EngineUnderTest
 from inner import Inner, outcomes
-from observing import containers_of
 from parity import Told, Twins
 
 pytest.importorskip("xdist")
@@ -24,10 +23,10 @@ def _phases(told: Told) -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Told, Told]:
+def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> tuple[Told, Told]:
     """Return what the host told and what the container told, each distributed to two workers."""
     # Which tests share a worker, and so what their fixtures have seen, is chance; reports must not depend on it.
-    return Twins(tmp_path_factory.mktemp("xdist"), cache_dir).run(*DISTRIBUTED)
+    return Twins(tmp_path_factory.mktemp("xdist"), engine).run(*DISTRIBUTED)
 
 
 def test_distributed_tests_have_the_same_reports_inside_as_on_the_host(both: tuple[Told, Told]) -> None:
@@ -40,11 +39,9 @@ def test_the_summary_counts_a_layer_once_however_many_workers_use_it(both: tuple
     assert re.findall(r"layers: .*", both[1].ran.out) == ["layers: reused 2, built 0"]
 
 
-def test_distributed_sessions_leave_no_container(
-    both: tuple[Told, Told], client: docker.DockerClient, cache_dir: Path
-) -> None:
+def test_distributed_sessions_leave_no_container(both: tuple[Told, Told], engine: EngineUnderTest) -> None:
     assert both[1].reports
-    assert containers_of(client, cache_dir) == []
+    assert engine.containers() == []
 
 
 GROUPS = {
@@ -80,21 +77,21 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("mode", ["load", "loadscope", "loadgroup", "worksteal"])
-def test_the_ways_to_distribute_work(tmp_path: Path, cache_dir: Path, mode: str) -> None:
-    ran = Inner(tmp_path, cache_dir).write(GROUPS).run("-n2", f"--dist={mode}", "-q", "--tb=no")
+def test_the_ways_to_distribute_work(tmp_path: Path, engine: EngineUnderTest, mode: str) -> None:
+    ran = Inner(tmp_path, engine).write(GROUPS).run("-n2", f"--dist={mode}", "-q", "--tb=no")
     assert "1 failed, 6 passed" in ran.out
 
 
-def test_an_engine_that_is_down_is_one_error_for_each_test(tmp_path: Path, cache_dir: Path) -> None:
-    project = Inner(tmp_path, cache_dir).write(GROUPS)
-    ran = project.run("-n2", "-q", DOCKER_HOST="unix:///nonexistent/docker.sock")
+def test_an_engine_that_is_down_is_one_error_for_each_test(tmp_path: Path, engine: EngineUnderTest) -> None:
+    project = Inner(tmp_path, engine).write(GROUPS)
+    ran = project.run("-n2", "-q", **engine.outage.environment)
     assert "7 errors" in ran.out
-    assert ran.out.count("\nDocker does not answer at unix:///nonexistent/docker.sock") == 7
+    assert ran.out.count(f"\n{engine.outage.sentence}") == 7
     assert "Traceback" not in ran.text
 
 
-def test_a_wrong_marker_is_an_error_of_the_tests(tmp_path: Path, cache_dir: Path) -> None:
-    project = Inner(tmp_path, cache_dir).write(GROUPS)
+def test_a_wrong_marker_is_an_error_of_the_tests(tmp_path: Path, engine: EngineUnderTest) -> None:
+    project = Inner(tmp_path, engine).write(GROUPS)
     project.write({"test_wrong.py": "import pytest\n\n@pytest.mark.image\ndef test_it():\n    pass\n"})
     ran = project.run("-n2", "-v")
     assert "test_wrong.py:3: @pytest.mark.image of test_it: it takes an Image, found nothing." in ran.out
