@@ -62,9 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             "the engine. Image.from_registry finds them by the printed names.",
         )
     )
-    commands.add_parser("doctor", help="say what this machine can do, and what helps where it cannot").set_defaults(
-        run=doctor
-    )
+    _add_doctor(commands.add_parser("doctor", help="say what this machine can do, and what helps where it cannot"))
     return parser
 
 
@@ -109,6 +107,11 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("--name", default="", help="name:tag for an image to which the archive gives none")
     _add_common(parser, load, verbose="show what the engine says")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", help="engine that must be usable (default: as pytest chooses)")
+    parser.set_defaults(run=doctor)
 
 
 def _add_common(parser: argparse.ArgumentParser, run: object, *, verbose: str) -> None:

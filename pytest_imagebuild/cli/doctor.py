@@ -12,14 +12,18 @@ __all__ = ["doctor"]
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Say what each engine finds here; 1 where none can be used."""
-    diagnosis = diagnose(options_of(parsed).cache_dir)
+    """Say what each engine finds here; 1 where the engine that tests are told to run on cannot be used."""
+    options = options_of(parsed)
+    diagnosis = diagnose(options.cache_dir)
     for title, findings in {**diagnosis.engines, "any engine": diagnosis.common}.items():
         say(f"{title}:")
         for finding in findings:
             say("  " + str(finding).replace("\n", "\n  "))
-    if diagnosis.chosen is None:
-        say("No engine can be used here: do what helps one of them.")
+    engine = diagnosis.usable(options.engine)
+    if engine is not None:
+        say(f"Tests run on the engine {engine}.")
+    elif options.engine == "auto":
+        say("No engine can be used here. What helps is named above; it is enough for one of them.")
     else:
-        say(f"Tests run on the engine {diagnosis.chosen}, unless --image-engine or IMAGEBUILD_ENGINE names another.")
-    return 0 if diagnosis.usable else 1
+        say(f"Tests are told to run on the engine {options.engine}, which cannot be used here.")
+    return 0 if engine is not None else 1

@@ -26,15 +26,13 @@ class Diagnosis:
     engines: Mapping[str, Sequence[Finding]]
     common: Sequence[Finding]
 
-    @property
-    def chosen(self) -> str | None:
-        """The first engine that lacks nothing, which is what `auto` takes."""
-        return next((name for name, findings in self.engines.items() if _all_there(findings)), None)
+    def usable(self, engine: str) -> str | None:
+        """Return the engine that tests run on where `engine` is asked for; None where it lacks something.
 
-    @property
-    def usable(self) -> bool:
-        """Whether tests can run in containers here."""
-        return self.chosen is not None and _all_there(self.common)
+        For `auto` that is the first that lacks nothing.
+        """
+        asked = self.engines if engine == "auto" else [engine]
+        return next((name for name in asked if _all_there([*self.engines.get(name, ()), *self.common])), None)
 
 
 def diagnose(cache_dir: Path) -> Diagnosis:

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -127,7 +128,9 @@ def test_nothing_is_left_over_while_runs_live(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("compression", ["w", "w:gz"])
-def test_an_image_of_an_oci_layout_is_found_by_its_name(box: Bench, tmp_path: Path, compression: str) -> None:
+def test_an_image_of_an_oci_layout_is_found_by_its_name(
+    box: Bench, tmp_path: Path, compression: Literal["w", "w:gz"]
+) -> None:
     name = f"loaded/{new_key()}:1".lower()
     archive = tmp_path / "image.tar"
     write_layout(
@@ -190,7 +193,9 @@ def shell(box: Bench) -> bytes:
     return _shells[box.base.reference]
 
 
-def write_layout(path: Path, box: Bench, annotations: dict[str, str], content: bytes, *, mode: str = "w") -> None:
+def write_layout(
+    path: Path, box: Bench, annotations: dict[str, str], content: bytes, *, mode: Literal["w", "w:gz"] = "w"
+) -> None:
     """Write a tar of an OCI layout (OCI image spec, image-layout.md) with one image: a shell and one file."""
     layer = io.BytesIO(shell(box))
     with tarfile.open(fileobj=layer, mode="a") as tar:

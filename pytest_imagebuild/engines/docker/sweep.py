@@ -81,10 +81,12 @@ def unused_bases(api: APIClient, pulled: Pulled) -> list[Remnant]:
         if digest not in digests:
             pulled.forget(digest)
     fresh = set(pulled.digests()) - set(pulled.digests(settled=True))
+    old = time.time() - _SETTLED_SECONDS
     return [
         Remnant(name=f"{_IMAGE} {name}", what="a base image that no layer stands on", size=int(image["Size"]))
         for identity, image in images.by_id.items()
         if images.brought(identity) and not images.needed(identity)
+        if image["Created"] < old or not names(image)
         for name in names(image) or image.get("RepoDigests") or ()
         if name.partition("@")[2] not in fresh
     ]
