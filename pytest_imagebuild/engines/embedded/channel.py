@@ -7,8 +7,10 @@ import os
 import select
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO
 
+from pytest_imagebuild.engines.embedded.soundness import Check
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["PipeChannel"]
@@ -20,9 +22,13 @@ _MOST_UNREAD = 256 * 1024 * 1024
 
 
 class PipeChannel:
-    """A byte stream to the main process of a container. No thread of its own: who waits, reads."""
+    """A byte stream to the main process of a container. No thread of its own: who waits, reads.
 
-    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]) -> None:
+    Nothing is received before `checks` have ended well.
+    """
+
+    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes], *, checks: Sequence[Check] = ()) -> None:
+        self._checks = tuple(checks)
         self._files = (stdin, stdout, stderr)
         self._in, self._out, self._err = (file.fileno() for file in self._files)
         for number in (self._in, self._out, self._err):
@@ -50,7 +56,13 @@ class PipeChannel:
                     raise EngineError(f"the container does not listen any more: {error}") from error
 
     def receive(self, timeout: float | None) -> bytes | None:
-        """Return the next bytes of the output; b"" at its end; None when `timeout` seconds passed."""
+        """Return the next bytes of the output; b"" at its end; None when `timeout` seconds passed.
+
+        Raises EngineError where the container was started from damaged files.
+        """
+        checks, self._checks = self._checks, ()
+        for check in checks:
+            check.wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._receiving.acquire(timeout=-1 if timeout is None else timeout):
             return None

@@ -20,8 +20,9 @@ from pytest_imagebuild.engines.embedded.process import Launch
 from pytest_imagebuild.engines.embedded.rooms import Rooms
 from pytest_imagebuild.engines.embedded.service import ServiceContainer, start_service
 from pytest_imagebuild.engines.embedded.session import SessionContainer
+from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
-from pytest_imagebuild.engines.embedded.store import Record, Store
+from pytest_imagebuild.engines.embedded.store import Store
 from pytest_imagebuild.engines.embedded.work import Workshop
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import (
@@ -90,15 +91,24 @@ class EmbeddedEngine:
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
         opened = self._open()
-        below = opened.sound(parent)
+        below = opened.store.record(parent.reference)
+        checks = opened.soundness.begin(below)
         with opened.workshop.done(below, work, output) as (written, _):
+            for check in checks:
+                check.wait()
             config = changed(below.config, work.config)
-            return opened.store.keep(labels, below.trees, written, config, opened.owner).layer()
+            record = opened.store.keep(labels, below.trees, written, config, opened.owner)
+        opened.soundness.trust(record)
+        return record.layer()
 
     def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
         """Execute `work` in a throw-away container of `parent`; return its standard output."""
         opened = self._open()
-        with opened.workshop.done(opened.sound(parent), work, output, show=False) as (_, stdout):
+        record = opened.store.record(parent.reference)
+        checks = opened.soundness.begin(record)
+        with opened.workshop.done(record, work, output, show=False) as (_, stdout):
+            for check in checks:
+                check.wait()
             return stdout
 
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
@@ -167,6 +177,7 @@ class _Opened:
         self.owner = Owner(run=run, cache_dir=cache_dir)
         self._spawner = Spawner()
         self._launch = Launch(bwrap=bwrap, spawner=self._spawner)
+        self.soundness = Soundness(self.store, self._spawner)
         self._rooms = Rooms(self.store, self.owner)
         self._cache_dir = cache_dir
         self.housekeeping = Housekeeping(self.store, self._rooms, self.owner)
@@ -181,21 +192,9 @@ class _Opened:
 
         return Bases(self.store, self._cache_dir, self.capabilities.platform, self._rooms.scratch)
 
-    def sound(self, layer: BuiltLayer) -> Record:
-        """Return the record of a layer whose files are as they were written. Raises EngineError."""
-        record = self.store.record(layer.reference)
-        damaged = self.store.damage(record)
-        if damaged is not None:
-            # Every layer that has it is none any more.
-            self.store.remove_tree(damaged)
-            raise EngineError(
-                f"a layer is damaged: the files in {self.store.trees / damaged} were not those that were written. They "
-                "are removed; run again to build the layer anew."
-            )
-        return record
-
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
-        room = self._rooms.open(self.store.record(layer.reference))
+        record = self.store.record(layer.reference)
+        room = self._rooms.open(record)
         try:
             sandbox = room.sandbox(
                 variables=spec.environment, network=spec.network, user_namespace=self._user_namespace
@@ -205,7 +204,7 @@ class _Opened:
         except BaseException:
             room.remove()
             raise
-        container = SessionContainer(room, process, self._running.discard)
+        container = SessionContainer(room, process, self.soundness.begin(record), self._running.discard)
         self._running.add(container)
         return container
 
@@ -227,6 +226,7 @@ class _Opened:
             for container in tuple(self._running):
                 container.stop()
         finally:
+            self.soundness.close()
             self._spawner.close()
             self._rooms.close()
             self.owner.release()

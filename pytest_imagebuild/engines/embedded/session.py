@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pytest_imagebuild.engines.embedded.channel import PipeChannel
 from pytest_imagebuild.engines.embedded.process import ContainerProcess
 from pytest_imagebuild.engines.embedded.rooms import Room
+from pytest_imagebuild.engines.embedded.soundness import Check
 from pytest_imagebuild.engines.protocol import ExitStatus
 
 __all__ = ["SessionContainer"]
@@ -18,11 +19,17 @@ _NOT_FOUND = b"bwrap: execvp "
 class SessionContainer:
     """A running session container. `ended` is called once it is stopped."""
 
-    def __init__(self, room: Room, process: ContainerProcess, ended: Callable[[SessionContainer], None]) -> None:
+    def __init__(
+        self,
+        room: Room,
+        process: ContainerProcess,
+        checks: Sequence[Check],
+        ended: Callable[[SessionContainer], None],
+    ) -> None:
         self._room = room
         self._process = process
         self._ended = ended
-        self._channel = PipeChannel(*process.streams)
+        self._channel = PipeChannel(*process.streams, checks=checks)
         self._stopped = False
         self._status: ExitStatus | None = None
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from pytest_imagebuild.engines.embedded.bwrap import longest_stack
 from pytest_imagebuild.engines.embedded.merge import merge
+from pytest_imagebuild.engines.embedded.survey import survey
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
 from pytest_imagebuild.errors import EngineError
@@ -98,10 +99,13 @@ class Store:
     def stack(self, record: Record, upper: Path) -> tuple[Path, ...]:
         """Return folders for one mount over `upper`, the uppermost first; many trees are merged into one."""
         paths = self.paths(record)
-        count = longest_stack((self.floor, *reversed(paths)), upper) - 1
-        if count >= len(paths):
+        most = longest_stack((self.floor, *reversed(paths)), upper) - 1
+        if len(paths) <= most:
             return paths
-        return self._merged(record, len(paths) - count + 1)
+        # Whole blocks, so that the layers on top of one share what is merged.
+        block = max(1, most // 2)
+        count = -(-(len(paths) - most + 1) // block) * block
+        return (*paths[: len(paths) - count], self._merged(record.trees[:count], block))
 
     def records(self, namespace: str) -> Iterator[Record]:
         """Return every layer of a namespace. A record that cannot be read is none."""
@@ -189,10 +193,6 @@ class Store:
         """Say whether the folder of a tree is there."""
         return (self.trees / tree.id).is_dir()
 
-    def damage(self, record: Record) -> str | None:
-        """Look at every file of a layer; return the name of a tree that is not as it was written."""
-        return next((tree.id for tree in record.trees if _survey(self.trees / tree.id)[0] != tree.seal), None)
-
     def forget(self, record: Record) -> None:
         """Take the key from a layer, unless it stands for another one by now."""
         path = self._key(record.labels.key, record.labels.namespace)
@@ -212,7 +212,7 @@ class Store:
     def keep_base_tree(self, written: Path, diff_id: str) -> Tree:
         """Keep the unpacked layer of a base image; the folder is moved."""
         name = _base_name(diff_id)
-        seal, size = _survey(written)
+        seal, size = survey(str(written))
         tree = Tree(id=name, seal=seal, size=size)
         self._seals.mkdir(mode=0o700, exist_ok=True)
         _write(self._seals / name, json.dumps(asdict(tree)))
@@ -221,7 +221,7 @@ class Store:
         return tree
 
     def _adopt(self, written: Path) -> Tree:
-        seal, size = _survey(written)
+        seal, size = survey(str(written))
         # Short, because the paths of all trees must fit into one mount call.
         name = uuid.uuid4().hex[:12]
         _move(written, self.trees / name)
@@ -230,23 +230,23 @@ class Store:
     def _is_whole(self, record: Record) -> bool:
         return all(self.has(tree) for tree in record.trees)
 
-    def _merged(self, record: Record, count: int) -> tuple[Path, ...]:
-        """Return the folders of a layer with the lowest `count` trees merged into one, by hard links."""
-        paths = self.paths(record)
-        lowest = record.trees[:count]
-        name = hashlib.sha256("/".join(tree.id for tree in lowest).encode()).hexdigest()[:12]
+    def _merged(self, trees: Sequence[Tree], block: int) -> Path:
+        """Return the folder of `trees`, the lowest first, merged into one by hard links; made of blocks, once."""
+        name = hashlib.sha256("/".join(tree.id for tree in trees).encode()).hexdigest()[:12]
         merged = self.folder / "merged" / name
         if not merged.is_dir():
+            rest = trees[:-block]
+            lower = [self._merged(rest, block)] if len(rest) > 1 else [self.trees / tree.id for tree in rest]
             merged.parent.mkdir(mode=0o700, exist_ok=True)
             partial = merged.with_name(f".{uuid.uuid4().hex}")
             try:
-                merge((self.trees / tree.id for tree in lowest), partial)
-                (merged.with_suffix(".trees")).write_text("\n".join(tree.id for tree in lowest), encoding="utf-8")
+                merge((*lower, *(self.trees / tree.id for tree in trees[-block:])), partial)
+                _write(merged.with_suffix(".trees"), "\n".join(tree.id for tree in trees))
                 with contextlib.suppress(FileExistsError):
                     _move(partial, merged)
             finally:
                 remove_tree(partial)
-        return (*paths[: len(paths) - count], merged)
+        return merged
 
     def _namespace(self, namespace: str) -> Path:
         return self._keys / (_slug(namespace) if namespace else _CACHE)
@@ -283,7 +283,7 @@ def remove_tree(folder: Path) -> None:
 def disk_usage(path: Path) -> int:
     """Return the bytes that a file or a folder holds on disk."""
     if path.is_dir() and not path.is_symlink():
-        return _survey(path)[1]
+        return survey(str(path))[1]
     try:
         return path.lstat().st_blocks * 512
     except FileNotFoundError:
@@ -300,33 +300,6 @@ def _read(path: Path) -> Record | None:
         return Record(**found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _survey(folder: Path) -> tuple[str, int]:
-    """Return a digest of what is in a folder, and its size on disk in bytes. Contents of files are not read."""
-    digest = hashlib.sha256()
-    size = 0
-    linked: set[int] = set()
-    waiting = [(folder, b"")]
-    while waiting:
-        at, prefix = waiting.pop()
-        try:
-            entries = sorted(os.scandir(os.fsencode(at)), key=lambda entry: entry.name)
-        except OSError as error:
-            digest.update(f"{prefix!r} {errno.errorcode.get(error.errno or 0)}".encode())
-            continue
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            name = prefix + entry.name
-            digest.update(
-                b"%b\0%o %d %d %d\n" % (name, status.st_mode, status.st_size, status.st_mtime_ns, status.st_rdev)
-            )
-            if status.st_nlink == 1 or status.st_ino not in linked:
-                size += status.st_blocks * 512
-            linked.add(status.st_ino)
-            if stat.S_ISDIR(status.st_mode):
-                waiting.append((Path(os.fsdecode(entry.path)), name + b"/"))
-    return digest.hexdigest(), size
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,0 +1,101 @@
+"""Whether the files of layers are those that were written: looked at once by each process, while containers start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from pytest_imagebuild.engines.embedded import survey
+from pytest_imagebuild.engines.embedded.spawner import Spawner
+from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
+from pytest_imagebuild.errors import EngineError
+
+__all__ = ["Check", "Soundness"]
+
+
+class Check:
+    """One look at the files of some trees, which goes on beside whatever else is done."""
+
+    def __init__(self, store: Store, trees: Sequence[Tree], process: subprocess.Popen[bytes] | None) -> None:
+        self._store = store
+        self._trees = trees
+        self._process = process
+        self._waiting = threading.Lock()
+        self._damaged: list[Tree] = []
+
+    def wait(self) -> None:
+        """Return once every file has been looked at. Raises EngineError for damage; what is damaged is removed."""
+        with self._waiting:
+            process, self._process = self._process, None
+            if process is not None:
+                self._damaged = self._look(process)
+        if self._damaged:
+            folders = ", ".join(str(self._store.trees / tree.id) for tree in self._damaged)
+            raise EngineError(
+                f"a layer is damaged: the files in {folders} were not those that were written. They are removed; run "
+                "again to build the layer anew."
+            )
+
+    def end(self) -> None:
+        """Look no further."""
+        with self._waiting:
+            process, self._process = self._process, None
+            if process is not None:
+                process.kill()
+                process.communicate()
+
+    def _look(self, process: subprocess.Popen[bytes]) -> list[Tree]:
+        folders = [str(self._store.trees / tree.id) for tree in self._trees]
+        with process:
+            printed, said = process.communicate(json.dumps(folders).encode())
+        if process.returncode:
+            raise EngineError(f"the layers cannot be looked at: {said.decode(errors='replace').strip()}")
+        seals = json.loads(printed)
+        damaged = [tree for tree, seal in zip(self._trees, seals, strict=True) if tree.seal != seal]
+        for tree in damaged:
+            # Every layer that has it is none any more.
+            self._store.remove_tree(tree.id)
+        return damaged
+
+
+class Soundness:
+    """Begins the looks of one process, one for each tree."""
+
+    def __init__(self, store: Store, spawner: Spawner) -> None:
+        self._store = store
+        self._spawner = spawner
+        self._checks: dict[str, Check] = {}
+        self._beginning = threading.Lock()
+
+    def begin(self, record: Record) -> list[Check]:
+        """Look at the trees of a layer that nobody has looked at yet; return what to wait for."""
+        with self._beginning:
+            new = [tree for tree in record.trees if tree.id not in self._checks]
+            if new:
+                check = Check(self._store, new, self._start())
+                self._checks.update((tree.id, check) for tree in new)
+            return list(dict.fromkeys(self._checks[tree.id] for tree in record.trees))
+
+    def trust(self, record: Record) -> None:
+        """Take the trees of a layer that was made just now as they are."""
+        with self._beginning:
+            for tree in record.trees:
+                self._checks.setdefault(tree.id, Check(self._store, (), None))
+
+    def close(self) -> None:
+        """End what still looks."""
+        with self._beginning:
+            for check in set(self._checks.values()):
+                check.end()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return self._spawner.start(
+            [sys.executable, "-I", "-S", survey.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(),
+        )
