@@ -13,7 +13,7 @@ from typing import Any, cast
 from pytest_imagebuild.engines import bootstrap
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.embedded.config import PATH
-from pytest_imagebuild.engines.embedded.images import LoadedImages
+from pytest_imagebuild.engines.embedded.images import LoadedImages, short
 from pytest_imagebuild.engines.embedded.store import Store, Tree
 from pytest_imagebuild.engines.oci import RegistryUnreachable
 from pytest_imagebuild.engines.oci.content import Blobs
@@ -97,13 +97,16 @@ class Bases:
         from pytest_imagebuild.engines.oci.archive import load  # noqa: PLC0415
 
         loaded = load(archive, self._blobs, self._platform, output)
-        names: list[str] = []
-        for found in loaded:
-            wanted = (name,) if name else found.names
-            for one in wanted:
-                self._images.keep(one, found.image)
-            names += wanted
-        return tuple(names)
+        # In an OCI layout, a name may be a tag alone.
+        names = [tuple(one for one in found.names if ":" in one) or (name,) for found in loaded]
+        if ("",) in names:
+            raise BaseImageError(
+                f"{archive} holds an image without a name. Give it one: `imagebuild import --name NAME:TAG {archive}`."
+            )
+        named = [(short(one), found.image) for found, some in zip(loaded, names, strict=True) for one in some]
+        for one, image in named:
+            self._images.keep(one, image)
+        return tuple(dict.fromkeys(one for one, _ in named))
 
     @cached_property
     def _registry(self) -> Registry:

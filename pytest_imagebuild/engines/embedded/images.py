@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
 from pytest_imagebuild.engines.references import Reference
 
-__all__ = ["LoadedImages"]
+__all__ = ["LoadedImages", "short"]
 
 
 class LoadedImages:
@@ -50,9 +50,7 @@ class LoadedImages:
         return {name: image for name, image in found.items() if image is not None}
 
     def _name(self, name: str) -> Path:
-        reference = Reference.parse(name)
-        plain = f"{familiar(reference.repository)}:{reference.tag}"
-        return self._folder / f"{quote(plain, safe='')}.name"
+        return self._folder / f"{quote(short(name), safe='')}.name"
 
     def _record(self, image: str) -> Path:
         return self._folder / f"{image.removeprefix('sha256:')}.json"
@@ -63,8 +61,10 @@ class LoadedImages:
         os.replace(partial, path)  # noqa: PTH105
 
 
-def familiar(repository: str) -> str:
-    """Return the short name of a repository on Docker Hub; any other as it is."""
+def short(name: str) -> str:
+    """Return the name of an image as users write it: without the parts that stand for Docker Hub, with a tag."""
+    reference = Reference.parse(name)
+    repository = reference.repository
     for prefix in ("docker.io/", "index.docker.io/"):
         repository = repository.removeprefix(prefix)
-    return repository.removeprefix("library/")
+    return f"{repository.removeprefix('library/')}:{reference.tag}"
