@@ -132,7 +132,9 @@ def _gunzip(file: IO[bytes]) -> Iterator[bytes]:
                 if engine.eof:
                     # Several members stand one after another, possibly padded.
                     data = data.lstrip(b"\0")
-                    engine = zlib.decompressobj(zlib.MAX_WBITS | 16) if data else engine
+                    if not data:
+                        break
+                    engine = zlib.decompressobj(zlib.MAX_WBITS | 16)
                 part = engine.decompress(data, _CHUNK)
                 if part:
                     yield part

@@ -118,18 +118,15 @@ class Tree:
             return
         if target == path or not target:
             raise TarError(f"the hard link {entry.name!r} points to itself or to the root")
-        # Opening the second folder may close the first.
-        with _opened(os.dup(self._folder(target[:-1], create=False))) as source:
+        try:
+            # Opening the second folder may close the first.
+            source = os.dup(self._folder(target[:-1], create=False))
+        except FileNotFoundError:
+            raise _no_target(entry) from None
+        with _opened(source):
             self._check_linked(source, target[-1], entry)
-            folder = self._folder(path[:-1])
-            try:
-                self._make(
-                    folder,
-                    path[-1],
-                    lambda: os.link(target[-1], path[-1], src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False),
-                )
-            except FileNotFoundError:
-                raise _no_target(entry) from None
+            folder, name = self._folder(path[:-1]), path[-1]
+            self._make(folder, name, lambda: _link(source, target[-1], folder, name, entry))
 
     def _check_linked(self, source: int, name: bytes, entry: Entry) -> None:
         try:
@@ -234,6 +231,14 @@ class Tree:
     def _close_below(self, depth: int) -> None:
         while len(self._open) > depth:
             os.close(self._open.pop()[1])
+
+
+def _link(source: int, old: bytes, folder: int, new: bytes, entry: Entry) -> None:
+    try:
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        # It was below the folder whose place the new name takes.
+        raise _no_target(entry) from None
 
 
 def clear(folder: int) -> None:
