@@ -7,7 +7,6 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
 from typing import IO
 
 from pytest_imagebuild.engines.embedded.soundness import Check
@@ -24,11 +23,11 @@ _MOST_UNREAD = 256 * 1024 * 1024
 class PipeChannel:
     """A byte stream to the main process of a container. No thread of its own: who waits, reads.
 
-    Nothing is received before `checks` have ended well.
+    Nothing is received before `check` has ended well.
     """
 
-    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes], *, checks: Sequence[Check] = ()) -> None:
-        self._checks = tuple(checks)
+    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes], *, check: Check) -> None:
+        self._check: Check | None = check
         self._files = (stdin, stdout, stderr)
         self._in, self._out, self._err = (file.fileno() for file in self._files)
         for number in (self._in, self._out, self._err):
@@ -60,8 +59,8 @@ class PipeChannel:
 
         Raises EngineError where the container was started from damaged files.
         """
-        checks, self._checks = self._checks, ()
-        for check in checks:
+        check, self._check = self._check, None
+        if check is not None:
             check.wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._receiving.acquire(timeout=-1 if timeout is None else timeout):

@@ -92,10 +92,9 @@ class EmbeddedEngine:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
         opened = self._open()
         below = opened.store.record(parent.reference)
-        checks = opened.soundness.begin(below)
+        check = opened.soundness.begin(below)
         with opened.workshop.done(below, work, output) as (written, _):
-            for check in checks:
-                check.wait()
+            check.wait()
             config = changed(below.config, work.config)
             record = opened.store.keep(labels, below.trees, written, config, opened.owner)
         opened.soundness.trust(record)
@@ -105,10 +104,9 @@ class EmbeddedEngine:
         """Execute `work` in a throw-away container of `parent`; return its standard output."""
         opened = self._open()
         record = opened.store.record(parent.reference)
-        checks = opened.soundness.begin(record)
+        check = opened.soundness.begin(record)
         with opened.workshop.done(record, work, output, show=False) as (_, stdout):
-            for check in checks:
-                check.wait()
+            check.wait()
             return stdout
 
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:

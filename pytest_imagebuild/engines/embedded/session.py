@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pytest_imagebuild.engines.embedded.channel import PipeChannel
 from pytest_imagebuild.engines.embedded.process import ContainerProcess
@@ -23,13 +23,13 @@ class SessionContainer:
         self,
         room: Room,
         process: ContainerProcess,
-        checks: Sequence[Check],
+        check: Check,
         ended: Callable[[SessionContainer], None],
     ) -> None:
         self._room = room
         self._process = process
         self._ended = ended
-        self._channel = PipeChannel(*process.streams, checks=checks)
+        self._channel = PipeChannel(*process.streams, check=check)
         self._stopped = False
         self._status: ExitStatus | None = None
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pytest_imagebuild.engines.embedded import survey
 from pytest_imagebuild.engines.embedded.spawner import Spawner
@@ -16,8 +17,28 @@ from pytest_imagebuild.errors import EngineError
 __all__ = ["Check", "Soundness"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One look at the files of some trees, which goes on beside whatever else is done."""
+    """A look at the files of one layer, which goes on beside whatever else is done."""
+
+    store: Store
+    record: Record
+    looks: Sequence[_Look]
+
+    def wait(self) -> None:
+        """Return once every file has been looked at. Raises EngineError for damage; what is damaged is removed."""
+        found = {tree.id for look in self.looks for tree in look.damaged()}
+        damaged = [tree for tree in self.record.trees if tree.id in found]
+        if damaged:
+            folders = ", ".join(str(self.store.trees / tree.id) for tree in damaged)
+            raise EngineError(
+                f"a layer is damaged: the files in {folders} were not those that were written. They are removed; run "
+                "again to build the layer anew."
+            )
+
+
+class _Look:
+    """One look at some trees."""
 
     def __init__(self, store: Store, trees: Sequence[Tree], process: subprocess.Popen[bytes] | None) -> None:
         self._store = store
@@ -26,18 +47,13 @@ class Check:
         self._waiting = threading.Lock()
         self._damaged: list[Tree] = []
 
-    def wait(self) -> None:
-        """Return once every file has been looked at. Raises EngineError for damage; what is damaged is removed."""
+    def damaged(self) -> list[Tree]:
+        """Return what is damaged, once every file has been looked at."""
         with self._waiting:
             process, self._process = self._process, None
             if process is not None:
                 self._damaged = self._look(process)
-        if self._damaged:
-            folders = ", ".join(str(self._store.trees / tree.id) for tree in self._damaged)
-            raise EngineError(
-                f"a layer is damaged: the files in {folders} were not those that were written. They are removed; run "
-                "again to build the layer anew."
-            )
+            return self._damaged
 
     def end(self) -> None:
         """Look no further."""
@@ -67,29 +83,30 @@ class Soundness:
     def __init__(self, store: Store, spawner: Spawner) -> None:
         self._store = store
         self._spawner = spawner
-        self._checks: dict[str, Check] = {}
+        self._looks: dict[str, _Look] = {}
         self._beginning = threading.Lock()
 
-    def begin(self, record: Record) -> list[Check]:
+    def begin(self, record: Record) -> Check:
         """Look at the trees of a layer that nobody has looked at yet; return what to wait for."""
         with self._beginning:
-            new = [tree for tree in record.trees if tree.id not in self._checks]
+            new = [tree for tree in record.trees if tree.id not in self._looks]
             if new:
-                check = Check(self._store, new, self._start())
-                self._checks.update((tree.id, check) for tree in new)
-            return list(dict.fromkeys(self._checks[tree.id] for tree in record.trees))
+                look = _Look(self._store, new, self._start())
+                self._looks.update((tree.id, look) for tree in new)
+            looks = dict.fromkeys(self._looks[tree.id] for tree in record.trees)
+        return Check(store=self._store, record=record, looks=tuple(looks))
 
     def trust(self, record: Record) -> None:
         """Take the trees of a layer that was made just now as they are."""
         with self._beginning:
             for tree in record.trees:
-                self._checks.setdefault(tree.id, Check(self._store, (), None))
+                self._looks.setdefault(tree.id, _Look(self._store, (), None))
 
     def close(self) -> None:
         """End what still looks."""
         with self._beginning:
-            for check in set(self._checks.values()):
-                check.end()
+            for look in set(self._looks.values()):
+                look.end()
 
     def _start(self) -> subprocess.Popen[bytes]:
         return self._spawner.start(

@@ -1,0 +1,214 @@
+"""The layer store of the embedded engine: what a container sees is what the trees say, at any depth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_imagebuild.engines.embedded import EmbeddedEngine
+from pytest_imagebuild.engines.embedded.merge import merge
+from pytest_imagebuild.engines.embedded.survey import survey
+from pytest_imagebuild.engines.embedded.view import MergedView
+from pytest_imagebuild.engines.protocol import BuiltLayer, FileEntry, LayerLabels, SessionSpec, Work
+from pytest_imagebuild.errors import EngineError
+
+from .conftest import BASE, RUN, new_key
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path_factory.mktemp("cache"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def base(engine: EmbeddedEngine) -> BuiltLayer:
+    return engine.import_base(BASE, engine.pin_base(BASE, print), labels(), print)
+
+
+def labels(key: str | None = None) -> LayerLabels:
+    return LayerLabels(key=key or new_key(), parent="", generation="", run=RUN)
+
+
+def build(engine: EmbeddedEngine, on: BuiltLayer, *commands: str) -> BuiltLayer:
+    return engine.build(on, Work(commands=commands), labels(), print)
+
+
+def run(engine: EmbeddedEngine, layer: BuiltLayer, command: str) -> str:
+    return engine.run(layer, Work(commands=(command,)), print).decode()
+
+
+def trees_of(engine: EmbeddedEngine, layer: BuiltLayer) -> list[Path]:
+    """Return the folders of a layer's own files, the uppermost first, from the store behind the engine's back."""
+    store = Path(engine._cache_dir) / "embedded"
+    record = json.loads((store / "records" / f"{layer.reference}.json").read_text())
+    return [store / "trees" / tree["id"] for tree in reversed(record["trees"])]
+
+
+LISTING = r"""cd /work && find . -mindepth 1 -printf '%p %y %#m %n %s %l\n' | sort && find . -type f -print0 | sort -z | xargs -0 cat"""
+STEPS = [
+    "mkdir -p /work/a/b /work/c /work/gone && echo 1 > /work/a/b/one && echo 2 > /work/c/two && ln -s a/b /work/link",
+    "rm -r /work/gone /work/c && mkdir /work/c && echo 3 > /work/c/three && chmod 2750 /work/a && ln /work/c/three /work/h",
+    "mv /work/a/b /work/moved && rm /work/link && mkdir /work/link && echo 4 > /work/link/four",
+    "rm -r /work/link && ln -s moved/one /work/link && echo 5 >> /work/moved/one && mkdir /work/gone",
+    "rm -r /work/moved && echo file > /work/moved && mknod /work/pipe p && chmod 4711 /work/h && touch '/work/ü :,\\n'",
+    "rm -r /work/a && mkdir -p /work/a/new/deep && rm /work/c/three && echo back > /work/c/three",
+]
+
+
+def test_layers_show_what_one_container_that_does_all_steps_shows(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+    layer = base
+    for step in STEPS:
+        layer = build(engine, layer, step)
+    at_once = run(engine, base, " && ".join([*STEPS, LISTING]))
+    assert run(engine, layer, LISTING) == at_once
+    assert "./moved f" in at_once
+
+
+def test_the_view_without_a_mount_is_that_of_a_container(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+    layer = base
+    for step in STEPS:
+        layer = build(engine, layer, step)
+    view = MergedView(trees_of(engine, layer))
+    inside = run(engine, layer, "find /work /etc /usr/lib/python3* -printf '%p\\t%y\\t%l\\n'").splitlines()
+    assert len(inside) > 500
+    for line in inside:
+        path, kind, target = line.split("\t")
+        found = view.find(path, follow=False)
+        assert found is not None, path
+        kinds = {"d": stat.S_ISDIR, "f": stat.S_ISREG, "l": stat.S_ISLNK, "p": stat.S_ISFIFO}
+        assert kinds[kind](found.status.st_mode), path
+        assert not target or os.readlink(found.real) == target
+    for gone in ("/work/a/b", "/work/link/four", "/work/moved/one", "/work/nothing/at/all"):
+        assert view.find(gone) is None
+    assert view.destination("/work/../bin/new/file") == "/usr/bin/new/file"
+
+
+def test_files_are_put_where_a_container_would_write_them(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+    lower = build(
+        engine, base, "mkdir -p /real /gone/old && ln -s /real /alias && ln -s ../alias/sub /etc/deep && rm -r /srv"
+    )
+    lower = build(engine, lower, "rm -r /gone; ln -s /loop2 /loop1; ln -s /loop1 /loop2")
+    files = tuple(
+        FileEntry(path=path, mode=0o640, data=path.encode())
+        for path in ("/alias/sub/one", "/etc/deep/two", "/srv/three", "/gone/four", "/usr/bin/env")
+    )
+    layer = engine.build(lower, Work(files=files), labels(), print)
+    shown = run(engine, layer, "cat /real/sub/one /real/sub/two /srv/three /gone/four /usr/bin/env; ls /gone /srv")
+    assert shown == "/alias/sub/one/etc/deep/two/srv/three/gone/four/usr/bin/env" + "/gone:\nfour\n\n/srv:\nthree\n"
+    for wrong, said in (("/usr", "it is a folder in the image"), ("/usr/bin/sh/x", "is not a folder")):
+        with pytest.raises(EngineError, match=said):
+            engine.build(lower, Work(files=(FileEntry(path=wrong, mode=0o644, data=b""),)), labels(), print)
+    with pytest.raises(OSError, match="ring of symbolic links"):
+        engine.build(lower, Work(files=(FileEntry(path="/loop1/x", mode=0o644, data=b""),)), labels(), print)
+
+
+def test_a_hundred_and_sixty_layers_mount(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+    layer = base
+    for number in range(160):
+        step = f"rm -rf /d; mkdir /d; echo {number} > /d/{number}; echo {number} > /f{number}; rm -f /f{number - 2}"
+        layer = build(engine, layer, step)
+    assert run(engine, layer, "ls -d /f* /d/*; cat /d/159; python3 -c 'print(40 + 2)'").split() == [
+        *("/d/159", "/f158", "/f159", "159", "42")
+    ]
+    # What is merged is shared: of a hundred and sixty layers, few are made again.
+    merged = list((Path(engine._cache_dir) / "embedded" / "merged").glob("*.trees"))
+    assert 1 <= len(merged) <= 8
+
+
+def test_merged_trees_are_what_they_are_on_top_of_each_other(tmp_path: Path) -> None:
+    lower, middle, upper = (tmp_path / name for name in ("lower", "middle", "upper"))
+    for path in ("lower/keep/a", "lower/opaque/old", "lower/gone/x", "lower/file", "upper/opaque/new", "middle/keep/b"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    os.setxattr(upper / "opaque", "user.overlay.opaque", b"y")
+    os.mknod(middle / "gone", stat.S_IFCHR, 0)
+    os.mknod(upper / "file", stat.S_IFCHR, 0)
+    os.mknod(upper / "never", stat.S_IFCHR, 0)
+    (middle / "keep").chmod(0o500)
+    merge((lower, middle, upper), tmp_path / "merged")
+    found = {str(path.relative_to(tmp_path / "merged")) for path in (tmp_path / "merged").rglob("*")}
+    assert found == {"keep", "keep/a", "keep/b", "opaque", "opaque/new"}
+    assert (tmp_path / "merged" / "keep").stat().st_mode & 0o777 == 0o500
+    assert (tmp_path / "merged" / "keep" / "a").samefile(lower / "keep" / "a")
+
+
+DAMAGE = {
+    "a file is gone": lambda tree: (tree / "work/dir/file").unlink(),
+    "a file is cut short": lambda tree: os.truncate(tree / "work/dir/file", 3),
+    "a file was overwritten": lambda tree: (tree / "work/dir/file").write_text("other words"),
+    "a file is new": lambda tree: (tree / "work/dir/new").touch(),
+    "a mode changed": lambda tree: (tree / "work/dir/file").chmod(0o600),
+    "a folder is gone": lambda tree: shutil.rmtree(tree / "work/dir"),
+    "all is gone but the folder": lambda tree: shutil.rmtree(tree / "work"),
+}
+
+
+def build_on(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return build(engine, layer, "true")
+
+
+def run_in(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return run(engine, layer, "true")
+
+
+def start_of(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return engine.start(layer, SessionSpec(command=("echo", "x"))).channel.receive(30)
+
+
+CASES = [
+    *((damage, build_on) for damage in DAMAGE.values()),
+    *((DAMAGE["a file is cut short"], use) for use in (run_in, start_of)),
+]
+
+
+@pytest.mark.parametrize(("damage", "use"), CASES, ids=[*(name.replace(" ", "-") for name in DAMAGE), "run", "start"])
+def test_a_damaged_layer_is_used_for_nothing_and_built_anew(
+    engine: EmbeddedEngine,
+    base: BuiltLayer,
+    damage: Callable[[Path], object],
+    use: Callable[[EmbeddedEngine, BuiltLayer], object],
+) -> None:
+    key = new_key()
+    step = Work(commands=("mkdir -p /work/dir && echo some words > /work/dir/file",))
+    layer = engine.build(base, step, labels(key), print)
+    damage(trees_of(engine, layer)[0])
+    # Each process looks once at each layer, so this is another one.
+    other = EmbeddedEngine(run=RUN, cache_dir=engine._cache_dir)
+    try:
+        found = other.find(key)
+        assert found is not None
+        with pytest.raises(EngineError, match="a layer is damaged: the files in .* were not those that were written"):
+            use(other, found)
+        assert other.find(key) is None
+        anew = other.build(base, step, labels(key), print)
+        assert run(other, anew, "cat /work/dir/file") == "some words\n"
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\0" * 1000])
+def test_a_record_that_cannot_be_read_is_no_layer(engine: EmbeddedEngine, base: BuiltLayer, text: str) -> None:
+    layer = build(engine, base, "true")
+    key = Path(engine._cache_dir) / "embedded" / "keys" / "cache" / f"{layer.labels.key}.json"
+    key.write_text(text)
+    assert engine.find(layer.labels.key) is None
+    assert layer.labels.key not in engine.layers()
+    with pytest.raises(EngineError, match=r"the layer \w+ is gone from .*: something removed it; run again"):
+        run(engine, layer, "true")
+
+
+def test_a_survey_sees_contents_that_were_replaced_by_others_of_the_same_size(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("one")
+    before = survey(str(tmp_path))
+    os.utime(tmp_path / "file", (1, 1))
+    after = survey(str(tmp_path))
+    assert before[0] != after[0]
+    assert before[1] == after[1] == 4096
