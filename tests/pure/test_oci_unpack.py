@@ -155,7 +155,8 @@ def test_names_that_are_no_text_come_byte_by_byte(target: Path) -> None:
 
 def test_a_folder_that_only_a_file_names_is_made(target: Path) -> None:
     put(layer(member("a/b/file", b"x")), target)
-    assert stat.S_IMODE((target / "a").stat().st_mode) == 0o755
+    for made in (target, target / "a", target / "a" / "b"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o755
 
 
 def test_a_leading_slash_means_the_root_of_the_layer(target: Path) -> None:

@@ -38,7 +38,7 @@ class Tree:
         self._root = root
         self._keep_owners = keep_owners
         self._open: list[tuple[bytes, int]] = []
-        self._folders: dict[Path, Entry | None] = {}
+        self._folders: dict[Path, Entry | None] = {(): None}
         self._devices: set[Path] = set()
         self.left_out = {"devices": 0, "attributes": 0, "owners": 0}
 
