@@ -52,10 +52,15 @@ def trees_of(engine: EmbeddedEngine, layer: BuiltLayer) -> list[Path]:
     return [store / "trees" / tree["id"] for tree in reversed(record["trees"])]
 
 
-LISTING = r"""cd /work && find . -mindepth 1 -printf '%p %y %#m %n %s %l\n' | sort && find . -type f -print0 | sort -z | xargs -0 cat"""
+LISTING = (
+    # An overlay counts the links of a folder that has lower parts in its own way, with Docker too.
+    r"cd /work && find . -mindepth 1 \( -type d -printf '%p d %#m\n' -o -printf '%p %y %#m %n %s %l\n' \) | sort"
+    " && find . -type f -print0 | sort -z | xargs -0 cat"
+)
 STEPS = [
-    "mkdir -p /work/a/b /work/c /work/gone && echo 1 > /work/a/b/one && echo 2 > /work/c/two && ln -s a/b /work/link",
-    "rm -r /work/gone /work/c && mkdir /work/c && echo 3 > /work/c/three && chmod 2750 /work/a && ln /work/c/three /work/h",
+    "mkdir -p /work/a/b /work/c /work/gone; echo 1 > /work/a/b/one && echo 2 > /work/c/two && ln -s a/b /work/link",
+    "rm -r /work/gone /work/c && mkdir /work/c && echo 3 > /work/c/three && chmod 2750 /work/a",
+    "ln /work/c/three /work/h",
     "mv /work/a/b /work/moved && rm /work/link && mkdir /work/link && echo 4 > /work/link/four",
     "rm -r /work/link && ln -s moved/one /work/link && echo 5 >> /work/moved/one && mkdir /work/gone",
     "rm -r /work/moved && echo file > /work/moved && mknod /work/pipe p && chmod 4711 /work/h && touch '/work/ü :,\\n'",
@@ -85,7 +90,7 @@ def test_the_view_without_a_mount_is_that_of_a_container(engine: EmbeddedEngine,
         assert found is not None, path
         kinds = {"d": stat.S_ISDIR, "f": stat.S_ISREG, "l": stat.S_ISLNK, "p": stat.S_ISFIFO}
         assert kinds[kind](found.status.st_mode), path
-        assert not target or os.readlink(found.real) == target
+        assert not target or str(found.real.readlink()) == target
     for gone in ("/work/a/b", "/work/link/four", "/work/moved/one", "/work/nothing/at/all"):
         assert view.find(gone) is None
     assert view.destination("/work/../bin/new/file") == "/usr/bin/new/file"
@@ -185,7 +190,7 @@ def test_a_damaged_layer_is_used_for_nothing_and_built_anew(
     try:
         found = other.find(key)
         assert found is not None
-        with pytest.raises(EngineError, match="a layer is damaged: the files in .* were not those that were written"):
+        with pytest.raises(EngineError, match=r"a layer is damaged: the files in .* were not those that were written"):
             use(other, found)
         assert other.find(key) is None
         anew = other.build(base, step, labels(key), print)
