@@ -19,7 +19,7 @@ _ENGINES = {
         "IMAGEBUILD_REGISTRY_MIRRORS": f"http://{os.environ.get('IMAGEBUILD_TEST_REGISTRY')}",
     },
 }
-_CHOSEN = os.environ.get("IMAGEBUILD_TEST_ENGINES", "docker").split(",")
+_CHOSEN = os.environ.get("IMAGEBUILD_TEST_ENGINES", ",".join(_ENGINES)).split(",")
 ENGINES = {name: variables for name, variables in _ENGINES.items() if name in _CHOSEN}
 """The variables that choose each engine. A reader who has Docker sets none."""
 

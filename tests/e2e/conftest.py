@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bases import OwnBase, own_base
 from engines import CHOSEN, EngineUnderTest, open_engine
-from inner import Inner
+from inner import BEGUN, Inner
 
 USED_BY_MANY = ("python:3.13-slim-trixie", "python:3.11-slim-trixie")
 """Bases that tests take for built, as they count what is built on them."""
@@ -47,6 +47,15 @@ def _build_what_many_use(project: Inner) -> None:
         lines += ["", f'@pytest.mark.image(Image.from_registry("{reference}"))', f"def test_{number}(): pass"]
     ran = project.write({"pytest.ini": "[pytest]\n", "test_it.py": "\n".join(lines)}).run("--image-build-only")
     assert "layers: reused" in ran.out, ran.text
+
+
+@pytest.fixture(autouse=True)
+def _no_run_outlives_its_test() -> Iterator[None]:
+    yield
+    for process in BEGUN:
+        process.kill()
+        process.wait()
+    BEGUN.clear()
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ def _docker(cache_dir: Path) -> EngineUnderTest:
 
 
 _ALL: Mapping[str, Callable[[Path], EngineUnderTest]] = {"docker": _docker, "embedded": _embedded}
-CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", "docker").split(",") if name in _ALL]
+CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", ",".join(_ALL)).split(",") if name in _ALL]
 """The engines that the tests run on. `IMAGEBUILD_TEST_ENGINES` (as in "docker,embedded") restricts which."""
 
 

@@ -15,6 +15,9 @@ from engines import EngineUnderTest
 TIMEOUT = 300
 """Seconds that a run may take. Nothing here takes a tenth of it; a busy machine may."""
 
+BEGUN: list[subprocess.Popen[bytes]] = []
+"""The runs that were begun, for a test that fails before it has waited for its own."""
+
 _NOT_INHERITED = (
     "MODAL_FORCE_BUILD",
     "MODAL_IGNORE_CACHE",
@@ -109,6 +112,7 @@ class Inner:
                 stdout=out,
                 stderr=err,
             )
+        BEGUN.append(process)
         return Running(process, logs)
 
     def run(self, *arguments: str, **environment: str) -> Ran:
@@ -116,13 +120,18 @@ class Inner:
 
 
 def outcomes(ran: Ran) -> dict[str, str]:
-    """Return the words that `-v` prints after the names of tests, without their file."""
+    """Return the words that `-v` prints after the names of tests, without their file.
+
+    What is printed meanwhile parts the two; there, the summary of `-rA` tells.
+    """
     words = ("PASSED", "FAILED", "ERROR", "SKIPPED", "XFAIL")
-    found = {}
+    found: dict[str, str] = {}
     for line in ran.lines:
-        name, _, rest = line.partition(" ")
-        if "::" in name and rest.split(" ")[0] in words:
-            found[name.partition("::")[2]] = rest.split(" ")[0]
+        first, second, *_ = (*line.split(" "), "")
+        if "::" in first and second in words:
+            found[first.partition("::")[2]] = second
+        elif first in words and "::" in second:
+            found.setdefault(second.partition("::")[2], first)
     return found
 
 

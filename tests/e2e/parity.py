@@ -906,6 +906,7 @@ _CHANGES = (
     (r"\(cache from \d:\d\d:\d\d ago", "(cache from N ago"),
     (r"\b\d+\.\d+s( setup| call| teardown)\b", r"Ns\1"),
     (r" in \d+\.\d+s( \(\d+:\d\d:\d\d\))?", " in Ns"),
+    (r"={5,}", "=="),  # a rule is as long as the time in it leaves room for
     (r"(?m)^imagebuild\b.*\n", ""),
     (r"\[gw\d\] linux -- Python [\d.]+ [\w./-]*/python[\d.]*(\\n)?", ""),  # which xdist worker it was is chance
     (

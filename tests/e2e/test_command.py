@@ -78,9 +78,9 @@ def test_ls_lists_built_layers_with_size_and_age(images: pytest.Pytester, nonce:
     assert command(images, "build", "definitions.py:small").ret == 0
     result = command(images, "ls")
     assert result.ret == 0
-    assert re.search(
-        rf'^[0-9a-f]{{12}} +[\d.]+ MB +[\d.]+ d +run_commands\(": {nonce}"\)$', result.stdout.str(), re.MULTILINE
-    )
+    sizes, ages = r" +[\d.]+ k?B +[\d.]+ MB", r" +\d+ s +\d+ s"
+    line = rf'^[0-9a-f]{{12}}{sizes}{ages} +run_commands\(": {nonce}"\)  \[.*definitions\.py:2\]$'
+    assert re.search(line, result.stdout.str(), re.MULTILINE), result.stdout.str()
 
 
 def test_lock_writes_the_records_of_the_tests_and_drops_those_that_nothing_uses(images: pytest.Pytester) -> None:
@@ -211,14 +211,25 @@ def test_lock_of_tests_that_cannot_be_collected_changes_nothing(images: pytest.P
     assert not (images.path / "imagebuild.lock").exists()
 
 
-def test_doctor_says_what_it_found_and_what_helps(images: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_it_found_and_what_helps(
+    images: pytest.Pytester, engine: EngineUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = command(images, "doctor")
     assert good.ret == 0
-    assert re.search(r"^ok +docker engine: [\d.]+\S*, linux/", good.stdout.str(), re.MULTILINE)
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    assert set(_marks(good, engine.name)) == {"ok"}
+    for name, value in engine.outage.environment.items():
+        monkeypatch.setenv(name, value)
     bad = command(images, "doctor")
     assert bad.ret == 1
-    assert re.search(r"^FAIL +docker engine: none that can be used\n +\S", bad.stdout.str(), re.MULTILINE)
+    assert "FAIL" in _marks(bad, engine.name)
+    assert re.search(r"^  FAIL  .*\n {8,}\S", bad.stdout.str(), re.MULTILINE), bad.stdout.str()
+
+
+def _marks(result: pytest.RunResult, engine: str) -> list[str]:
+    """Return the marks of what doctor says of an engine."""
+    found = re.search(rf"^{engine}:\n((?:  .*\n)+)", f"{result.stdout.str()}\n", re.MULTILINE)
+    assert found, result.stdout.str()
+    return re.findall(r"^  (ok|note|FAIL) ", found[1], re.MULTILINE)
 
 
 def _unused() -> str:

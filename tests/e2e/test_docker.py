@@ -64,5 +64,5 @@ def test_an_api_that_goes_away_fails_the_running_test_and_the_rest(tmp_path: Pat
 def test_the_native_object_of_a_service_is_the_container_of_testcontainers(
     tmp_path: Path, engine: EngineUnderTest
 ) -> None:
-    ran = Inner(tmp_path, engine).write(NATIVE).run("-v", "-W", "error")
+    ran = Inner(tmp_path, engine).write(NATIVE).run("-v", "-rA", "-W", "error")
     assert outcomes(ran) == {"test_native": "PASSED"}, ran.text

@@ -42,7 +42,7 @@ SLEEPS = {
 def test_a_container_that_is_killed_from_outside_fails_its_test_and_the_next_one_gets_another(
     tmp_path: Path, engine: EmbeddedUnderTest
 ) -> None:
-    running = Inner(tmp_path, engine).write(SLEEPS).begin("-s", "-v")
+    running = Inner(tmp_path, engine).write(SLEEPS).begin("-s", "-v", "-rA")
     wait_until("the test to run", lambda: "now it sleeps" in running.out(), timeout=120)
     (processes,) = engine.processes().values()
     os.kill(min(processes), signal.SIGKILL)
