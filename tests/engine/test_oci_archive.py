@@ -135,7 +135,7 @@ def test_what_docker_saved_is_loaded_as_docker_has_it(name: str, loader: Loader)
     kept = client.images.pull(BASE)
     path = loader.folder / "saved.tar"
     with path.open("wb") as file:
-        for part in kept.save(named=True):
+        for part in kept.save(named=BASE):
             file.write(part)
     client.close()
     (loaded,) = loader.load(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +107,8 @@ def test_a_damaged_manifest_is_refused(document: bytes, said: str) -> None:
             descriptor(media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
             {},
             (
-                "image:1 has a foreign layer (application/vnd.docker.image.rootfs.foreign.diff.tar.gzip), which registries "
-                "do not hold. Such images are for Windows; name one for Linux."
+                "image:1 has a foreign layer (application/vnd.docker.image.rootfs.foreign.diff.tar.gzip), which "
+                "registries do not hold. Such images are for Windows; name one for Linux."
             ),
         ),
         (
@@ -295,6 +297,32 @@ def test_staged_content_is_gone_unless_it_was_kept(tmp_path: Path) -> None:
     with blobs.stage() as staged:
         staged.write(b"content")
     assert list(tmp_path.glob("*/*")) == []
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from pytest_imagebuild.engines.oci.content import Blobs
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+blobs = Blobs(Path(sys.argv[2]))
+data = bytes(300_000)
+if sys.argv[3] == "stage":
+    blobs.add(data)
+digest = "sha256:" + "0" * 64
+with blobs.lock(digest), blobs.partial(digest, 300_000) as partial:
+    partial.write(data)
+"""
+
+
+@pytest.mark.parametrize("way", ["stage", "partial"])
+def test_a_full_disk_is_named(way: str, tmp_path: Path) -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-c", FULL, root, str(tmp_path), way]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("pytest_imagebuild.errors.BaseImageError: content cannot be written to ")
+    assert last.endswith(": File too large. Make room, or choose another cache folder with IMAGEBUILD_CACHE_DIR.")
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:" + "A" * 64, "sha256:../../" + "0" * 58, ONE + "\n"])

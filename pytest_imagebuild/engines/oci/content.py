@@ -8,8 +8,8 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -102,7 +102,7 @@ class Blobs:
     @contextlib.contextmanager
     def partial(self, digest: str, size: int) -> Iterator[Partial]:
         """Go on with an interrupted blob, or begin one. To be used under its lock."""
-        with self.path(digest).with_suffix(".partial").open("ab+") as file:
+        with self.path(digest).with_suffix(".partial").open("ab+", buffering=0) as file:
             yield Partial(file, self.path(digest), digest, size)
 
     @contextlib.contextmanager
@@ -119,7 +119,7 @@ class Blobs:
 class Partial:
     """A blob on its way. It stays beside its later name when it is left unfinished."""
 
-    def __init__(self, file: BinaryIO, path: Path, digest: str, size: int) -> None:
+    def __init__(self, file: FileIO, path: Path, digest: str, size: int) -> None:
         self._file = file
         self._path = path
         self._digest = digest
@@ -138,7 +138,7 @@ class Partial:
         if self.size + len(data) > self.wanted:
             self.restart()
             raise WrongContent(wanted=self._digest, found=f"of more than {self.wanted} bytes")
-        self._file.write(data)
+        _write(self._file, data)
         self._hash.update(data)
         self.size += len(data)
 
@@ -151,7 +151,6 @@ class Partial:
 
     def finish(self) -> None:
         """Verify the whole and give it its name. Raises WrongContent, and forgets what is there."""
-        self._file.flush()
         found = f"sha256:{self._hash.hexdigest()}"
         if found != self._digest:
             self.restart()
@@ -165,8 +164,9 @@ class Staged:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         handle, name = tempfile.mkstemp(dir=folder, prefix="new-")
-        self._file = os.fdopen(handle, "wb")
+        os.close(handle)
         self._path = Path(name)
+        self._file = self._path.open("wb", buffering=0)
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -177,7 +177,7 @@ class Staged:
 
     def write(self, data: bytes) -> None:
         """Append `data`."""
-        self._file.write(data)
+        _write(self._file, data)
         self._hash.update(data)
         self.size += len(data)
 
@@ -202,3 +202,16 @@ class Staged:
         self.seal()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as error:
+        message = (
+            f"content cannot be written to {file.name}: {error.strerror}. Make room, or choose another cache folder "
+            "with IMAGEBUILD_CACHE_DIR."
+        )
+        raise BaseImageError(message) from error
