@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import struct
@@ -319,8 +320,7 @@ def test_zstd_without_a_program_says_what_to_install(target: Path, monkeypatch: 
 @pytest.mark.parametrize("pack", [gzipped, zstandard])
 def test_a_packed_layer_that_is_cut_is_refused(pack: Callable[[bytes], bytes], target: Path) -> None:
     data = layer(member("file", os.urandom(3_000_000)))
-    said = refused(data, target, packed=pack(data)[:-1000])
-    assert "stream" in said
+    assert re.search("ends|damaged", refused(data, target, packed=pack(data)[:-1000]))
 
 
 def test_content_of_another_digest_is_refused(target: Path) -> None:
