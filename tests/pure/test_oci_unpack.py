@@ -314,6 +314,8 @@ def test_zstd_without_a_program_says_what_to_install(target: Path, monkeypatch: 
     data = layer(member("file"))
     packed = zstandard(data)
     monkeypatch.setenv("PATH", "/nowhere")
+    for library in ("zstandard", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, library, None)
     assert refused(data, target, packed=packed).startswith("it is packed with zstd, which this Python cannot read. In")
 
 
