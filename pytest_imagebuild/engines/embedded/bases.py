@@ -19,7 +19,6 @@ from pytest_imagebuild.engines.oci import RegistryUnreachable
 from pytest_imagebuild.engines.oci.content import Blobs
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
 from pytest_imagebuild.engines.oci.registry import Registry
-from pytest_imagebuild.engines.oci.unpack import unpack
 from pytest_imagebuild.engines.protocol import BasePin, Output
 from pytest_imagebuild.engines.references import Reference
 from pytest_imagebuild.errors import BaseImageError
@@ -141,12 +140,11 @@ class Bases:
             with self._scratch() as folder:
                 target = folder / "tree"
                 target.mkdir()
-                unpack(
+                self._store.files.unpack(
                     self._blobs.path(layer.blob),
                     layer.media_type,
                     target,
                     diff_id=layer.diff_id,
-                    keep_owners=os.geteuid() == 0,
                     limit=_MOST_BYTES,
                 )
                 return self._store.keep_base_tree(target, layer.diff_id)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["CAPABILITY_NUMBERS", "Mount", "Sandbox", "find_bwrap", "longest_stack"]
@@ -35,6 +36,11 @@ _CAPABILITIES = {
 }
 CAPABILITY_NUMBERS = sorted(_CAPABILITIES.values())
 """The capabilities of what runs in a container."""
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_HIDDEN = (
+    *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi")),
+    *("/proc/timer_list", "/proc/timer_stats", "/sys/firmware"),
+)
 _OPTIONS_SIZE = 4096
 """Bytes that mount(2) takes for the options of one overlay: a page."""
 _MOST_LOWER = 400
@@ -54,8 +60,7 @@ class Mount:
 class Sandbox:
     """What one container is made of. `trees` are its image, the uppermost first.
 
-    `upper` takes what it writes; `work` is empty and beside it. `user_namespace` says that its root is an ordinary user
-    of this machine.
+    `upper` takes what it writes; `work` is empty and beside it.
     """
 
     trees: tuple[Path, ...]
@@ -65,14 +70,14 @@ class Sandbox:
     workdir: str
     environment: Mapping[str, str]
     own_network: bool
-    user_namespace: bool
+    identity: Identity
     mounts: tuple[Mount, ...] = field(default=())
 
     def arguments(self) -> bytes:
         """Return the options as `bwrap --args` reads them: they are in no list of processes then."""
         options = [
             *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
-            *(("--unshare-user", "--uid", "0", "--gid", "0") if self.user_namespace else ()),
+            *self.identity.options,
             *(("--unshare-net",) if self.own_network else ()),
             *("--die-with-parent", "--hostname", self.hostname),
             *("--cap-drop", "ALL"),
@@ -80,6 +85,7 @@ class Sandbox:
             *(part for tree in reversed(self.trees) for part in ("--overlay-src", str(tree))),
             *("--overlay", str(self.upper), str(self.work), "/"),
             *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue", "--ro-bind", "/sys", "/sys"),
+            *(() if self.identity.user_namespace else _protected()),
             *(part for mount in self.mounts for part in _bind(mount)),
             *("--chdir", self.workdir, "--clearenv"),
             *(part for name, value in self.environment.items() for part in ("--setenv", name, value)),
@@ -88,6 +94,20 @@ class Sandbox:
             if "\0" in option:
                 raise EngineError(f"a variable or a path of a container holds a NUL byte: {option[:60]!r}")
         return b"".join(os.fsencode(option) + b"\0" for option in options)
+
+
+def _protected() -> list[str]:
+    """Keep the machine's settings from a container whose root is root here, as Docker does (moby, oci/defaults.go)."""
+    options: list[str] = []
+    for path in _READ_ONLY:
+        if os.path.exists(path):  # noqa: PTH110
+            options += ("--ro-bind", path, path)
+    for path in _HIDDEN:
+        if os.path.isdir(path):  # noqa: PTH112
+            options += ("--tmpfs", path, "--remount-ro", path)
+        elif os.path.exists(path):  # noqa: PTH110
+            options += ("--ro-bind", "/dev/null", path)
+    return options
 
 
 def _bind(mount: Mount) -> Sequence[str]:

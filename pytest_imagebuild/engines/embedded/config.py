@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from pytest_imagebuild.engines.embedded.view import MergedView
+from pytest_imagebuild.engines.embedded.files import UpperFolder
 from pytest_imagebuild.engines.protocol import ConfigChange
 
 __all__ = ["PATH", "changed", "command_of", "environment_of", "workdir_of"]
@@ -40,9 +40,9 @@ def workdir_of(config: Mapping[str, Any], workdir: str = "") -> str:
     return "/" + "/".join(parts)
 
 
-def environment_of(config: Mapping[str, Any], view: MergedView, hostname: str) -> dict[str, str]:
+def environment_of(config: Mapping[str, Any], upper: UpperFolder, hostname: str) -> dict[str, str]:
     """Return the variables of a container of root: what Docker sets, below those of the image."""
-    return {"PATH": PATH, "HOSTNAME": hostname, "HOME": _home(view, "0"), **_variables(config)}
+    return {"PATH": PATH, "HOSTNAME": hostname, "HOME": _home(upper, "0"), **_variables(config)}
 
 
 def command_of(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -54,8 +54,8 @@ def _variables(config: Mapping[str, Any]) -> dict[str, str]:
     return dict(pair.partition("=")[::2] for pair in config.get("Env") or ())
 
 
-def _home(view: MergedView, uid: str) -> str:
-    for line in view.read_text("/etc/passwd").splitlines():
+def _home(upper: UpperFolder, uid: str) -> str:
+    for line in upper.read_text("/etc/passwd").splitlines():
         fields = line.split(":")
         if len(fields) > 5 and fields[2] == uid:
             return fields[5]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.config import changed
+from pytest_imagebuild.engines.embedded.files import OwnFiles
 from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping
+from pytest_imagebuild.engines.embedded.identity import one_id
 from pytest_imagebuild.engines.embedded.limits import unenforced
 from pytest_imagebuild.engines.embedded.machine import why_not
 from pytest_imagebuild.engines.embedded.process import Launch
@@ -168,10 +170,10 @@ class _Opened:
         obstacle = why_not(cache_dir)
         if bwrap is None or obstacle is not None:
             raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")
-        self.store = Store(cache_dir / "embedded")
+        self._identity = one_id()
+        self.store = Store(cache_dir / "embedded", OwnFiles(keep_owners=os.geteuid() == 0))
         self.store.prepare()
         self.capabilities = _capabilities(self.store)
-        self._user_namespace = os.geteuid() != 0
         self.owner = Owner(run=run, cache_dir=cache_dir)
         self._spawner = Spawner()
         self._launch = Launch(bwrap=bwrap, spawner=self._spawner)
@@ -179,7 +181,7 @@ class _Opened:
         self._rooms = Rooms(self.store, self.owner)
         self._cache_dir = cache_dir
         self.housekeeping = Housekeeping(self.store, self._rooms, self.owner)
-        self.workshop = Workshop(self._launch, self._rooms, user_namespace=self._user_namespace)
+        self.workshop = Workshop(self._launch, self._rooms, identity=self._identity)
         self._running: set[_Stoppable] = set()
 
     @cached_property
@@ -194,9 +196,7 @@ class _Opened:
         record = self.store.record(layer.reference)
         room = self._rooms.open(record)
         try:
-            sandbox = room.sandbox(
-                variables=spec.environment, network=spec.network, user_namespace=self._user_namespace
-            )
+            sandbox = room.sandbox(variables=spec.environment, network=spec.network, identity=self._identity)
             confinement = room.confine(memory=spec.memory, cpu=spec.cpu)
             process = self._launch.start(sandbox, spec.command, confinement=confinement)
         except BaseException:
@@ -209,9 +209,7 @@ class _Opened:
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
         room = self._rooms.open(self.store.record(layer.reference))
         try:
-            service = start_service(
-                self._launch, room, spec, user_namespace=self._user_namespace, ended=self._running.discard
-            )
+            service = start_service(self._launch, room, spec, identity=self._identity, ended=self._running.discard)
         except BaseException:
             room.remove()
             raise

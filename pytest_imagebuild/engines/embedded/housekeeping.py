@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.images import LoadedImages
 from pytest_imagebuild.engines.embedded.rooms import Rooms
-from pytest_imagebuild.engines.embedded.store import Record, Store, Tree, disk_usage, remove_tree
+from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
 from pytest_imagebuild.engines.generations import replaced
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import BuiltLayer, Remnant, StoredLayer
@@ -28,6 +28,7 @@ class Housekeeping:
         self._store = store
         self._rooms = rooms
         self._owner = owner
+        self._files = store.files
 
     def stored(self) -> list[StoredLayer]:
         """Return every layer of the cache proper."""
@@ -62,7 +63,9 @@ class Housekeeping:
         """Return what can be removed, in an order in which it can."""
         return [
             *(
-                Remnant(name=f"scratch/{folder.name}", what="a dead run's containers", size=disk_usage(folder))
+                Remnant(
+                    name=f"scratch/{folder.name}", what="a dead run's containers", size=self._files.disk_usage(folder)
+                )
                 for folder in self._rooms.dead_runs()
             ),
             *self._lost(),
@@ -80,10 +83,10 @@ class Housekeeping:
             return None
         if kind == "scratch" and path not in set(self._rooms.dead_runs()):
             return None
-        size = disk_usage(path)
+        size = self._files.disk_usage(path)
         if kind == "trees":
             return size if self._store.remove_tree(rest) else None
-        remove_tree(path)
+        self._files.remove(path)
         return size
 
     def drop(self, namespace: str) -> None:
@@ -134,7 +137,9 @@ class Housekeeping:
                 yield Remnant(name=f"records/{path.name}", what="a record that cannot be read", size=0)
         for path in self._store.trees.iterdir():
             if path.name not in live and path.lstat().st_ctime < old:
-                yield Remnant(name=f"trees/{path.name}", what="files that no layer has", size=disk_usage(path))
+                yield Remnant(
+                    name=f"trees/{path.name}", what="files that no layer has", size=self._files.disk_usage(path)
+                )
         for listing in self._store.folder.glob("merged/*.trees"):
             names = listing.read_text(encoding="utf-8").split()
             if not all((self._store.trees / name).is_dir() for name in names):

@@ -46,9 +46,9 @@ class Launch:
             undo = contextlib.ExitStack()
             undo.callback(os.close, status)
             files.callback(os.close, writing)
-            passed = [arguments, writing]
+            passed = [arguments, writing, *sandbox.identity.files]
             options = ["--args", str(arguments), "--json-status-fd", str(writing)]
-            filtering = program(building=building) if sandbox.user_namespace else None
+            filtering = program(building=building) if sandbox.identity.single else None
             if filtering is not None:
                 passed.append(_memory_file("filter", filtering))
                 files.callback(os.close, passed[-1])

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.bwrap import Mount, Sandbox
 from pytest_imagebuild.engines.embedded.config import environment_of, workdir_of
+from pytest_imagebuild.engines.embedded.files import Files, Stack, UpperFolder
+from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.limits import Confinement, confine
-from pytest_imagebuild.engines.embedded.place import Upper
-from pytest_imagebuild.engines.embedded.store import Record, Store, remove_tree
+from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.errors import EngineError
 
@@ -41,7 +42,8 @@ class Room:
 
     folder: Path
     record: Record
-    upper: Upper
+    upper: UpperFolder
+    files: Files
     hostname: str
     trees: tuple[Path, ...]
 
@@ -50,7 +52,7 @@ class Room:
         *,
         variables: Mapping[str, str],
         network: str,
-        user_namespace: bool,
+        identity: Identity,
         mounts: tuple[Mount, ...] = (),
     ) -> Sandbox:
         """Return the container of this place. `variables` go on top of the image's, `mounts` on top of its files."""
@@ -60,9 +62,9 @@ class Room:
             work=self.folder / "work",
             hostname=self.hostname,
             workdir=workdir_of(self.record.config),
-            environment={**environment_of(self.record.config, self.upper.view, self.hostname), **variables},
+            environment={**environment_of(self.record.config, self.upper, self.hostname), **variables},
             own_network=network == "none",
-            user_namespace=user_namespace,
+            identity=identity,
             mounts=(*self._network_files(), *mounts),
         )
 
@@ -73,7 +75,7 @@ class Room:
 
     def remove(self) -> None:
         """Remove what the container wrote."""
-        remove_tree(self.folder)
+        self.files.remove(self.folder)
 
     def _network_files(self) -> Iterator[Mount]:
         folder = self.folder / "etc"
@@ -81,9 +83,8 @@ class Room:
         (folder / "hostname").write_text(f"{self.hostname}\n", encoding="utf-8")
         (folder / "hosts").write_text(_hosts(self.hostname), encoding="utf-8")
         (folder / "resolv.conf").write_text(_read("/etc/resolv.conf"), encoding="utf-8")
-        for name in _NAMES:
-            # A link of an image must lead nowhere but inside, so it is the place without links that is mounted on.
-            found = self.upper.view.find(f"/etc/{name}")
+        # A link of an image must lead nowhere but inside, so it is the place without links that is mounted on.
+        for name, found in zip(_NAMES, self.upper.find(*(f"/etc/{name}" for name in _NAMES)), strict=True):
             if found is not None and not found.is_folder:
                 yield Mount(source=folder / name, target=found.path, writable=True)
 
@@ -93,6 +94,7 @@ class Rooms:
 
     def __init__(self, store: Store, owner: Owner) -> None:
         self._store = store
+        self._files = store.files
         self._owner = owner
         self._scratch = store.folder / "scratch"
         self._folder = self._scratch / Path(owner.labels["imagebuild.lock"]).stem
@@ -104,21 +106,20 @@ class Rooms:
         folder = self._make(record.id)
         try:
             (folder / "work").mkdir()
-            upper = folder / "upper"
-            upper.mkdir()
-            trees = (*self._store.stack(record, upper), self._store.floor)
-            for place in trees[:1]:
-                upper.chmod(place.lstat().st_mode & 0o7777 | 0o700)
+            trees = (*self._store.stack(record, folder / "upper"), self._store.floor)
+            stack = Stack(upper=folder / "upper", trees=trees)
+            self._files.make_upper(stack)
             room = Room(
                 folder=folder,
                 record=record,
-                upper=Upper(upper, trees),
+                upper=UpperFolder(self._files, stack),
+                files=self._files,
                 hostname=f"{record.labels.key[:8]}-{folder.name}".lower().replace("_", "-"),
                 trees=trees,
             )
             _check(room)
         except BaseException:
-            remove_tree(folder)
+            self._files.remove(folder)
             raise
         return room
 
@@ -129,7 +130,7 @@ class Rooms:
         try:
             yield folder
         finally:
-            remove_tree(folder)
+            self._files.remove(folder)
 
     def in_use(self) -> set[str]:
         """Return the references of the layers that living processes run containers of, this one included."""
@@ -143,12 +144,12 @@ class Rooms:
         for folder in self._others():
             if self._is_dead(folder):
                 count += sum(1 for place in folder.iterdir() if place.is_dir())
-                remove_tree(folder)
+                self._files.remove(folder)
         return count
 
     def close(self) -> None:
         """Remove the places of this process."""
-        remove_tree(self._folder)
+        self._files.remove(self._folder)
 
     def dead_runs(self) -> Iterator[Path]:
         """Return the places of dead processes."""
@@ -184,12 +185,11 @@ class Rooms:
 
 
 def _check(room: Room) -> None:
-    for path in _MOUNT_POINTS:
-        found = room.upper.view.find(path, follow=False)
+    for path, found in zip(_MOUNT_POINTS, room.upper.find(*_MOUNT_POINTS, follow=False), strict=True):
         if found is None or not found.is_folder:
             raise EngineError(f"a container of this image cannot be started: {path} in it is not a folder")
     workdir = workdir_of(room.record.config)
-    if room.upper.view.find(workdir) is None:
+    if room.upper.find(workdir) == [None]:
         room.upper.make_folder(workdir)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -18,8 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pytest_imagebuild.engines.embedded import enter
 from pytest_imagebuild.engines.embedded.bwrap import CAPABILITY_NUMBERS
 from pytest_imagebuild.engines.embedded.config import command_of, environment_of, workdir_of
+from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room
+from pytest_imagebuild.engines.embedded.wait_target import WaitTarget
 from pytest_imagebuild.engines.protocol import ExecResult, ServiceSpec
 from pytest_imagebuild.errors import EngineError
 
@@ -34,18 +35,18 @@ def start_service(
     room: Room,
     spec: ServiceSpec,
     *,
-    user_namespace: bool,
+    identity: Identity,
     ended: Callable[[ServiceContainer], None],
 ) -> ServiceContainer:
     """Start a container that runs `spec.command`, else what the image itself runs."""
     command = spec.command or command_of(room.record.config)
     if not command:
         raise EngineError("the image says no command to run: give `command`")
-    sandbox = room.sandbox(variables=spec.environment, network="none", user_namespace=user_namespace)
+    sandbox = room.sandbox(variables=spec.environment, network="none", identity=identity)
     log = room.folder / "output"
     with log.open("wb") as file:
         process = launch.start(sandbox, command, output=file, keyboard=subprocess.DEVNULL, confinement=room.confine())
-    return ServiceContainer(launch, room, process, spec, user_namespace=user_namespace, ended=ended)
+    return ServiceContainer(launch, room, process, spec, identity=identity, ended=ended)
 
 
 class ServiceContainer:
@@ -58,22 +59,22 @@ class ServiceContainer:
         process: ContainerProcess,
         spec: ServiceSpec,
         *,
-        user_namespace: bool,
+        identity: Identity,
         ended: Callable[[ServiceContainer], None],
     ) -> None:
         self._launch = launch
         self._room = room
         self._process = process
         self._spec = spec
-        self._user_namespace = user_namespace
+        self._user_namespace = identity.user_namespace
         self._ended = ended
         self._forwarders: dict[int, Forwarder] = {}
         self._stopped = False
 
     @property
-    def native(self) -> object:
-        """This engine has no object of another library."""
-        return None
+    def native(self) -> WaitTarget:
+        """What the wait strategies of testcontainers take."""
+        return WaitTarget(self)
 
     def port(self, container_port: int) -> tuple[str, int]:
         """Return the host and port on which `container_port` can be reached from the test."""
@@ -93,7 +94,7 @@ class ServiceContainer:
         self._check_running()
         config = self._room.record.config
         variables = {
-            **environment_of(config, self._room.upper.view, self._room.hostname),
+            **environment_of(config, self._room.upper, self._room.hostname),
             **self._spec.environment,
             **(environment or {}),
         }
@@ -116,12 +117,16 @@ class ServiceContainer:
 
     def read(self, path: str) -> bytes:
         """Return the content of a file inside; symbolic links are followed. Raises FileNotFoundError."""
-        found = self._room.upper.view.find(path)
-        if found is None:
-            raise FileNotFoundError(f"there is no {path} in the container")
-        if not stat.S_ISREG(found.status.st_mode):
-            raise IsADirectoryError(f"{path} in the container is not a file")
-        return found.real.read_bytes()
+        try:
+            return self._room.upper.read(path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no {path} in the container") from error
+        except IsADirectoryError as error:
+            raise IsADirectoryError(f"{path} in the container is not a file") from error
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of the container; None while it runs."""
+        return self._process.wait(0)
 
     def stop(self) -> None:
         """Kill and remove it. Calling it again does nothing."""

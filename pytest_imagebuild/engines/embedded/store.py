@@ -11,13 +11,10 @@ A layer appears when its key does, after all of its files are in place.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
-import shutil
-import stat
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_imagebuild.engines.embedded.bwrap import longest_stack
-from pytest_imagebuild.engines.embedded.merge import merge
-from pytest_imagebuild.engines.embedded.survey import survey
+from pytest_imagebuild.engines.embedded.files import Files
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["Record", "Store", "Tree", "disk_usage", "remove_tree"]
+__all__ = ["Record", "Store", "Tree"]
 
 FORMAT = 1
 _CACHE = "cache"
@@ -75,8 +71,9 @@ class Record:
 class Store:
     """Layers on disk. `folder` is made when something is first kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Files) -> None:
         self.folder = folder
+        self.files = files
         self._keys = folder / "keys"
         self._records = folder / "records"
         self._seals = folder / "seals"
@@ -186,7 +183,7 @@ class Store:
         except FileNotFoundError:
             return False
         (self._seals / name).unlink(missing_ok=True)
-        remove_tree(going)
+        self.files.remove(going)
         return True
 
     def has(self, tree: Tree) -> bool:
@@ -212,19 +209,19 @@ class Store:
     def keep_base_tree(self, written: Path, diff_id: str) -> Tree:
         """Keep the unpacked layer of a base image; the folder is moved."""
         name = _base_name(diff_id)
-        seal, size = survey(str(written))
+        seal, size = self.files.survey(written)
         tree = Tree(id=name, seal=seal, size=size)
         self._seals.mkdir(mode=0o700, exist_ok=True)
         _write(self._seals / name, json.dumps(asdict(tree)))
         with contextlib.suppress(FileExistsError):
-            _move(written, self.trees / name)
+            self.files.move(written, self.trees / name)
         return tree
 
     def _adopt(self, written: Path) -> Tree:
-        seal, size = survey(str(written))
+        seal, size = self.files.survey(written)
         # Short, because the paths of all trees must fit into one mount call.
         name = uuid.uuid4().hex[:12]
-        _move(written, self.trees / name)
+        self.files.move(written, self.trees / name)
         return Tree(id=name, seal=seal, size=size)
 
     def _is_whole(self, record: Record) -> bool:
@@ -240,12 +237,12 @@ class Store:
             merged.parent.mkdir(mode=0o700, exist_ok=True)
             partial = merged.with_name(f".{uuid.uuid4().hex}")
             try:
-                merge((*lower, *(self.trees / tree.id for tree in trees[-block:])), partial)
+                self.files.merge((*lower, *(self.trees / tree.id for tree in trees[-block:])), partial)
                 _write(merged.with_suffix(".trees"), "\n".join(tree.id for tree in trees))
                 with contextlib.suppress(FileExistsError):
-                    _move(partial, merged)
+                    self.files.move(partial, merged)
             finally:
-                remove_tree(partial)
+                self.files.remove(partial)
         return merged
 
     def _namespace(self, namespace: str) -> Path:
@@ -255,39 +252,6 @@ class Store:
         if not _NAME.fullmatch(key):
             raise EngineError(f"{key!r} cannot name a layer: up to 128 letters, digits, '_', '.' and '-' can")
         return self._namespace(namespace) / f"{key}.json"
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder whatever the modes in it are. One that is gone is as good."""
-
-    def open_up(_: object, path: str, error: BaseException) -> None:
-        if isinstance(error, FileNotFoundError):
-            return
-        parent = os.path.dirname(path)  # noqa: PTH120
-        for closed in (parent, path):
-            with contextlib.suppress(OSError):
-                if stat.S_ISDIR(os.lstat(closed).st_mode):
-                    os.chmod(closed, 0o700)  # noqa: PTH101
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108
-
-    for _ in range(3):
-        shutil.rmtree(folder, onerror=lambda call, path, info: open_up(call, path, info[1]))
-        if not os.path.lexists(folder):
-            return
-
-
-def disk_usage(path: Path) -> int:
-    """Return the bytes that a file or a folder holds on disk."""
-    if path.is_dir() and not path.is_symlink():
-        return survey(str(path))[1]
-    try:
-        return path.lstat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
 
 
 def _read(path: Path) -> Record | None:
@@ -300,15 +264,6 @@ def _read(path: Path) -> Record | None:
         return Record(**found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise FileExistsError(str(target)) from error
-        raise
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from pytest_imagebuild.engines.embedded.bwrap import Mount
 from pytest_imagebuild.engines.embedded.config import workdir_of
+from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room, Rooms
 from pytest_imagebuild.engines.embedded.store import Record
@@ -22,7 +23,7 @@ from pytest_imagebuild.errors import EngineError
 __all__ = ["Workshop"]
 
 _CHUNK = 256 * 1024
-# For an ordinary user's container: apt would change to a user that is not there (apt.conf(5), APT::Sandbox::User).
+# Where there is one id only: apt would change to a user that is not there (apt.conf(5), APT::Sandbox::User).
 _APT_CONFIG = FileEntry(path=f"{MEMORY_FOLDER}imagebuild-apt.conf", mode=0o644, data=b'APT::Sandbox::User "root";\n')
 
 
@@ -39,10 +40,10 @@ class _Lent:
 class Workshop:
     """Makes containers that work."""
 
-    def __init__(self, launch: Launch, rooms: Rooms, *, user_namespace: bool) -> None:
+    def __init__(self, launch: Launch, rooms: Rooms, *, identity: Identity) -> None:
         self._launch = launch
         self._rooms = rooms
-        self._user_namespace = user_namespace
+        self._identity = identity
         self._running: set[ContainerProcess] = set()
         self._changing = threading.Lock()
 
@@ -73,15 +74,15 @@ class Workshop:
         if work.config.workdir is not None:
             upper.make_folder(workdir_of(room.record.config, work.config.workdir))
         tools = [tool for tool in work.tools if work.commands and not _in_memory(tool)]
-        for tool in tools:
-            if upper.view.find(tool.path, follow=False) is not None:
+        for tool, found in zip(tools, upper.find(*(tool.path for tool in tools), follow=False), strict=True):
+            if found is not None:
                 raise EngineError(f"the tool {tool.path} cannot be lent to the step: the image has a file of that name")
         folders: list[str] = []
         for tool in tools:
             folders += upper.make_folder(str(PurePosixPath(tool.path).parent))
         mounted = [tool for tool in tools if tool.source is not None]
         copied = [tool for tool in tools if tool.source is None]
-        points = [upper.view.destination(tool.path) for tool in mounted]
+        points = [upper.destination(tool.path) for tool in mounted]
         upper.put(copied)
         upper.put(FileEntry(path=point, mode=0o755, data=b"") for point in points)
         return _Lent(
@@ -94,7 +95,7 @@ class Workshop:
     def _execute(self, room: Room, work: Work, lent: _Lent, output: Output, *, show: bool) -> bytes:
         memory = [tool for tool in work.tools if _in_memory(tool)]
         variables = dict(work.environment)
-        if self._user_namespace:
+        if self._identity.single:
             memory.append(_APT_CONFIG)
             variables.setdefault("APT_CONFIG", _APT_CONFIG.path)
         script = Script(
@@ -106,15 +107,13 @@ class Workshop:
             one_stream=show,
         )
         reader = StepOutput(script, output, show=show)
-        sandbox = room.sandbox(
-            variables={}, network=work.network, user_namespace=self._user_namespace, mounts=lent.mounts
-        )
+        sandbox = room.sandbox(variables={}, network=work.network, identity=self._identity, mounts=lent.mounts)
         process = self._launch.start(sandbox, ["/bin/sh"], building=True, confinement=room.confine())
         with self._noted(process):
             _converse(process, script, reader)
             code = process.wait(None)
         result = reader.result(1 if code is None else code)
-        room.upper.remove(lent.points, lent.folders)
+        room.upper.take_out(lent.points, lent.folders)
         return result
 
     @contextlib.contextmanager
