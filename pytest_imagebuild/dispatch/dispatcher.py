@@ -52,13 +52,14 @@ class _Broken:
 class _Line:
     """The items of one session key wait here for their worker.
 
-    `spares` is there where each item has a session of its own. `asked` is an item that the worker was asked for ahead,
-    with the item that the worker was told comes next.
+    `spares` is there where each item needs a pristine file system, `in_place` once it is known whether one worker can
+    give that to all of them; if not, each item has a session of its own. `asked` is an item that the worker was asked
+    for ahead, with the item that the worker was told comes next.
     """
 
-    first: pytest.Item
     files: tuple[str, ...]
     spares: Spares | None = None
+    in_place: bool | None = None
     warned: bool = False
     starting: Future[Session] | None = None
     session: Session | None = None
@@ -78,7 +79,7 @@ class _Turn:
     request: Request
     following: pytest.Item | None
     certain: pytest.Item | None
-    upcoming: Sequence[str]
+    upcoming: Sequence[str] = ()
 
 
 class Dispatcher:
@@ -103,6 +104,7 @@ class Dispatcher:
         # A worker that is ahead prints what belongs to the next item.
         self._pipelines = _runs_everything_in_order(config) and not self._replay.live
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
+        self._starting: set[Future[Session]] = set()
         self._started: set[Session] = set()
         self._ending: list[Future[list[Message]]] = []
 
@@ -124,10 +126,7 @@ class Dispatcher:
         """Begin to start sessions, ahead of their first items."""
         for key in keys:
             line = self._lines[key]
-            if line.spares is not None:
-                line.spares.prepare(self._files_from(line.first))
-            else:
-                line.starting = self._pool.submit(self._open, key, line.files)
+            line.starting = self._begin(key, line.files)
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run `item` if it is marked, and replay its reports. Returns whether it was.
@@ -139,13 +138,16 @@ class Dispatcher:
             return False
         line = self._lines[request.session]
         following = self._following(line, item, nextitem)
-        certain = following if self._pipelines and following is nextitem else None
-        upcoming = self._upcoming(line, item, nextitem) if line.spares is not None else ()
-        reports.publish(item, self._reports(line, _Turn(item, request, following, certain, upcoming)))
         if line.spares is not None:
-            self._end(line)
-        elif following is None:
+            turn = _Turn(item, request, None, None, self._upcoming(following))
+        else:
+            certain = following if self._pipelines and following is nextitem else None
+            turn = _Turn(item, request, following, certain)
+        reports.publish(item, self._reports(line, turn))
+        if following is None:
             self._finish(line)
+        elif line.spares is not None and not line.in_place:
+            self._end(line)
         return True
 
     def finish(self) -> None:
@@ -159,7 +161,7 @@ class Dispatcher:
 
     def stop(self) -> None:
         """End every session at once."""
-        starting = [line.starting for line in self._lines.values() if line.starting and not line.starting.cancel()]
+        starting = [begun for begun in tuple(self._starting) if not begun.cancel()]
         wait(starting, timeout=_STOP_SECONDS)
         for session in tuple(self._started):
             with suppress(EngineError):
@@ -174,21 +176,14 @@ class Dispatcher:
         """
         if line.asked is not None and line.asked[0] is item:
             return line.asked[1]
-        if nextitem is None or line.spares is not None:
-            return None
-        return nextitem if self._shares(line, nextitem) and nextitem.nodeid != item.nodeid else self._after[item]
-
-    def _shares(self, line: _Line, item: pytest.Item) -> bool:
-        request = self._requests.get(item)
-        return request is not None and self._lines[request.session] is line
-
-    def _upcoming(self, line: _Line, item: pytest.Item, nextitem: pytest.Item | None) -> Sequence[str]:
-        """Return the files of the next items of a line, as far as sessions are started ahead."""
         if nextitem is None:
-            return ()
-        return self._files_from(nextitem if self._shares(line, nextitem) else self._after[item])
+            return None
+        request = self._requests.get(nextitem)
+        shares_the_session = request is not None and self._lines[request.session] is line
+        return nextitem if shares_the_session and nextitem.nodeid != item.nodeid else self._after[item]
 
-    def _files_from(self, item: pytest.Item | None) -> list[str]:
+    def _upcoming(self, item: pytest.Item | None) -> Sequence[str]:
+        """Return the files of `item` and those after it, as far as sessions are started ahead."""
         return [str(each.path) for each in islice(self._in_order(item), AHEAD)]
 
     def _in_order(self, item: pytest.Item | None) -> Iterator[pytest.Item]:
@@ -209,6 +204,9 @@ class Dispatcher:
         try:
             session = self._session(line, turn)
             for message in self._messages(line, session, turn):
+                if line.spares is not None and line.in_place is None and session.collected is not None:
+                    line.in_place = session.collected.isolates
+                    line.spares.prepare(() if line.in_place else turn.upcoming)
                 if session.collected is None and isinstance(message, Output):
                     continue  # the collection here printed it already
                 for report in self._replay.reports(turn.item, message):
@@ -237,7 +235,7 @@ class Dispatcher:
         if line.asked is not None and line.asked[0] is not turn.item:
             # Something else than pytest's own loop chooses what runs.
             self._drop(line)
-        if line.spares is not None:
+        if line.spares is not None and line.in_place is False:
             line.session = line.spares.take(str(turn.item.path))
             line.spares.prepare(turn.upcoming)
         elif line.session is None:
@@ -248,9 +246,15 @@ class Dispatcher:
     def _line(self, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
         files = tuple(dict.fromkeys(str(item.path) for item in items))
         if key.isolation == "session":
-            return _Line(first=items[0], files=files)
-        spares = Spares(lambda file: self._pool.submit(self._open, key, (file,)), self._end_unused)
-        return _Line(first=items[0], files=files, spares=spares)
+            return _Line(files=files)
+        spares = Spares(lambda file: self._begin(key, (file,)), self._end_unused)
+        return _Line(files=files, spares=spares)
+
+    def _begin(self, key: SessionKey, files: Sequence[str]) -> Future[Session]:
+        begun = self._pool.submit(self._open, key, files)
+        self._starting.add(begun)
+        begun.add_done_callback(self._starting.discard)
+        return begun
 
     def _open(self, key: SessionKey, files: Sequence[str]) -> Session:
         try:

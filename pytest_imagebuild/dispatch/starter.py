@@ -54,6 +54,7 @@ class SessionStarter:
             ini_names=tuple(ini_names()),
             markers=tuple(self._config.getini("markers")),
             rootdir=str(self._config.rootpath),
+            isolate=key.isolation == "test",
             inifile=str(self._config.inipath) if self._config.inipath else None,
         )
         container = self._workspace.engine.start(
@@ -63,6 +64,7 @@ class SessionStarter:
                 network="default" if key.network else "none",
                 memory=key.memory,
                 cpu=key.cpu,
+                isolate=key.isolation == "test",
             ),
         )
         session = Session(container, setup)

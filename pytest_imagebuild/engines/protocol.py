@@ -187,7 +187,9 @@ class SessionSpec:
     """A container whose main process is a worker; it talks over a `Channel` and ends when that closes.
 
     `memory` is in bytes, swap included, `cpu` in cores: what all processes of the container may use together. None is
-    no limit. The number of processes is bounded in any case.
+    no limit. The number of processes is bounded in any case. `isolate` asks for the two mounts of
+    `worker/isolation.py`, by which a worker gives each test a pristine file system; an engine that cannot make them
+    leaves them out.
     """
 
     command: tuple[str, ...]
@@ -195,6 +197,7 @@ class SessionSpec:
     network: str = "default"
     memory: int | None = None
     cpu: float | None = None
+    isolate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,7 +266,7 @@ class Service(Protocol):
 
     @property
     def native(self) -> object:
-        """The engine's own object: a testcontainers `DockerContainer` on the docker engine."""
+        """What the wait strategies of testcontainers take: on the docker engine its `DockerContainer`."""
 
     def port(self, container_port: int) -> tuple[str, int]:
         """Return the host and port on which `container_port` can be reached from the test."""

@@ -47,7 +47,8 @@ class Setup:
     `directories` are made, then `payload`, an uncompressed tar, is extracted under `root`. `path` goes in
     front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for `-p`),
     `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
-    container knows them. `options` holds only what JSON knows.
+    container knows them. `options` holds only what JSON knows. `isolate` lets each item run in a copy of the worker
+    with a file system of its own, where that is possible: `Collected.isolates` says so.
     """
 
     cwd: str
@@ -62,6 +63,7 @@ class Setup:
     ini_names: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     root: str = "/"
+    isolate: bool = False
     payload: bytes = b""
 
     def line(self) -> bytes:

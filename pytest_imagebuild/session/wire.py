@@ -57,10 +57,14 @@ class CollectError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collected:
-    """The collection is done. `items` is how many items there are."""
+    """The collection is done. `items` is how many items there are.
+
+    `isolates` says that each item will find the file system as it is now, whatever the others do.
+    """
 
     items: int
     errors: tuple[CollectError, ...]
+    isolates: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,7 +268,8 @@ def _read_collected(fields: _Fields) -> Message:
         )
         for error in fields.objects("errors")
     )
-    return Collected(items=fields.take("items", int), errors=errors)
+    isolates = bool(fields.optional("isolates", bool))
+    return Collected(items=fields.take("items", int), errors=errors, isolates=isolates)
 
 
 def _read_missing(fields: _Fields) -> Message:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_imagebuild.worker.protocol import encode
@@ -21,7 +22,17 @@ class Wire:
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
         self._held = b""
+        self._stays_open = False
         os.register_at_fork(after_in_child=self._close)
+
+    @contextlib.contextmanager
+    def passed_on(self) -> Iterator[None]:
+        """Let a process that is forked in this block speak for the worker."""
+        self._stays_open = True
+        try:
+            yield
+        finally:
+            self._stays_open = False
 
     def hold(self, message: Mapping[str, object]) -> None:
         """Keep `message` until the next one is sent. To wake three processes costs more than to run a small test."""
@@ -41,7 +52,9 @@ class Wire:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def _close(self) -> None:
-        if self._fd is not None:
+        if self._stays_open:
+            self._stays_open = False
+        elif self._fd is not None:
             os.close(self._fd)
             self._fd = None
 

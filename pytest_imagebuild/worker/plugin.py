@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import linecache
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_imagebuild.worker.channel import Requests, Wire
 from pytest_imagebuild.worker.protocol import PROTOCOL
 from pytest_imagebuild.worker.quiet import QuietReporter
+from pytest_imagebuild.worker.supervisor import DUMP_SIGNAL
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.worker.isolation import Copies
 
 __all__ = ["WorkerPlugin"]
 
@@ -37,6 +42,7 @@ class WorkerPlugin:
         """Whether the controller has said that it has no more."""
         self._last: pytest.Item | None = None
         self._promised: pytest.Item | None = None
+        self._copies: Copies | None = None
 
     def pytest_plugin_registered(self, plugin: object, manager: pytest.PytestPluginManager) -> None:
         """Accept hooks of plugins that are on the host only: the controller knows them all."""
@@ -77,7 +83,9 @@ class WorkerPlugin:
                 {"nodeid": nodeid, "outcome": kind, "longrepr": text}
                 for nodeid, (kind, text) in self._uncollected.items()
             ]
-            self._wire.send({"type": "collected", "items": len(self._items), "errors": errors})
+            self._copies = _copies() if self._setup.get("isolate") else None
+            collected = {"items": len(self._items), "errors": errors, "isolates": self._copies is not None}
+            self._wire.send({"type": "collected", **collected})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_itemcollected(self, item: pytest.Item) -> None:
@@ -185,6 +193,15 @@ class WorkerPlugin:
             kind, reason = self._why_missing(nodeid)
             self._wire.send({"type": "missing", "item": nodeid, "reason": reason, "outcome": kind})
             return
+        if self._copies is None:
+            self._run_item(session, item, request)
+            return
+        with self._wire.passed_on():
+            ended = self._copies.run(lambda: self._run_item(session, item, request), DUMP_SIGNAL)
+        if ended is not None:
+            _end_as(ended)
+
+    def _run_item(self, session: pytest.Session, item: pytest.Item, request: dict[str, Any]) -> None:
         # The controller sends a request ahead before it has seen the last failure here.
         session.testsfailed = max(session.testsfailed, request["failed"])
         if item is not self._promised:
@@ -192,7 +209,7 @@ class WorkerPlugin:
         self._last, self._promised = item, self._items.get(request["next"] or "")
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=self._promised)
         stop = str(session.shouldstop) if session.shouldstop else None
-        self._wire.send({"type": "done", "item": nodeid, "stop": stop})
+        self._wire.send({"type": "done", "item": request["item"], "stop": stop})
 
     def _is_soon_done(self, when: str) -> bool:
         """Tell whether a report that all is well can wait: the call tells more, and a teardown is mostly short."""
@@ -228,6 +245,28 @@ class WorkerPlugin:
         if call.excinfo is not None:
             report = last.ihook.pytest_runtest_makereport(item=last, call=call)
             last.ihook.pytest_runtest_logreport(report=report)
+
+
+def _copies() -> Copies | None:
+    """Return what runs each item in a copy of this process, None where that cannot be."""
+    # Not every Python has ctypes, on which it is built.
+    try:
+        from pytest_imagebuild.worker.isolation import Copies  # noqa: PLC0415
+
+        copies = Copies()
+    except (ImportError, OSError):
+        return None
+    return copies if copies.possible() else None
+
+
+def _end_as(status: int) -> None:
+    """End as a process has ended whose status this is, so that the supervisor tells the controller of it."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
 
 
 def _register_ini(config: pytest.Config, name: str) -> None:
