@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -219,6 +220,23 @@ def test_a_service_is_reached_at_its_port(service: Service) -> None:
     assert "starting" in service.logs()
     with pytest.raises(EngineError, match="port 9 of the container is not published, but 8000: ask for it"):
         service.port(9)
+
+
+def test_the_wait_strategies_of_testcontainers_take_a_service(box: Bench, service: Service) -> None:
+    from testcontainers.core import wait_strategies
+
+    native: Any = service.native
+    for strategy in (
+        wait_strategies.LogMessageWaitStrategy("starting"),
+        wait_strategies.PortWaitStrategy(8000),
+        wait_strategies.HttpWaitStrategy(8000, "/index.html"),
+        wait_strategies.ExecWaitStrategy(["test", "-e", "/www/index.html"]),
+    ):
+        strategy.with_startup_timeout(SECONDS).wait_until_ready(native)
+    ended = box.engine.serve(box.base, ServiceSpec(command=("sh", "-c", "echo no luck; exit 3")))
+    with pytest.raises(RuntimeError, match=r"exited .*exit code: 3"):
+        wait_strategies.LogMessageWaitStrategy("never").wait_until_ready(ended.native)  # type: ignore[arg-type]
+    ended.stop()
 
 
 def test_a_service_that_ended_says_so_when_it_is_asked_for_a_port(box: Bench) -> None:
