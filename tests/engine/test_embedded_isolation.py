@@ -60,7 +60,7 @@ def test_a_container_has_no_variable_of_this_machine(
 
 def test_a_container_has_no_file_of_this_machine(engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
-    assert said(engine, base, f"ls {tmp_path} {Path(__file__)} {Path.home()}/.bashrc").count("No such file") == 3
+    assert said(engine, base, f"ls {tmp_path} {Path(__file__)} {sys.executable}").count("No such file") == 3
     mounts = said(engine, base, "cut -d' ' -f5,10- /proc/self/mountinfo").splitlines()
     points = {line.split(" ")[0] for line in mounts}
     devices = {"null", "zero", "full", "random", "urandom", "tty", "pts", "mqueue"}
@@ -75,7 +75,7 @@ def test_processes_ipc_and_name_are_its_own(engine: EmbeddedEngine, base: BuiltL
     assert not set(inside) & {os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}  # noqa: PTH115
     assert os.uname().nodename not in said(engine, base, "hostname; cat /etc/hostname")
     assert int(said(engine, base, "ls -d /proc/[0-9]* | wc -l")) <= 6
-    assert "Operation not permitted" in said(engine, base, "hostname other; true")
+    assert "must be root to change the host name" in said(engine, base, "hostname other; true")
 
 
 def test_the_command_line_of_a_container_tells_nothing(engine: EmbeddedEngine, base: BuiltLayer) -> None:
