@@ -373,6 +373,17 @@ def test_two_processes_download_once(asker: Asker, fake: FakeRegistry) -> None:
     assert len(fake.asked("GET .*/blobs/")) == 3
 
 
+def test_a_download_of_another_process_is_waited_for_with_a_word(asker: Asker, fake: FakeRegistry) -> None:
+    image = fake.image("latest", *LAYERS)
+    digest, _ = largest(image, fake)
+    lock = asker.blobs.lock(digest)
+    lock.acquire()
+    threading.Timer(1, lock.release).start()
+    asker.fetch(fake.reference(), image["digest"])
+    short = digest.removeprefix("sha256:")[:12]
+    assert asker.lines.count(f"{fake.reference()}: {short}: Waiting for another process") == 1
+
+
 # Mirrors.
 
 
@@ -421,8 +432,10 @@ def test_what_the_registry_itself_says_decides(asker: Asker, fake: FakeRegistry)
     asker.environ["IMAGEBUILD_REGISTRY_MIRRORS"] = f"{gone}=http://{fake.address}"
     with pytest.raises(RegistryUnreachable) as caught:
         asker.resolve(f"{gone}/some/image")
-    assert f"which cannot be reached: Connection refused. Before that, the mirror {fake.address} answered: " in str(
-        caught.value
+    assert str(caught.value) == (
+        f"the base image {gone}/some/image was asked of {gone}, which cannot be reached: Connection refused (before "
+        f"that, the mirror {fake.address} answered: manifest unknown: manifest unknown (HTTP 404 Not Found)). Connect, "
+        "or name a mirror in IMAGEBUILD_REGISTRY_MIRRORS."
     )
 
 
@@ -431,6 +444,34 @@ def test_a_mirror_with_a_password_in_its_address_is_refused(asker: Asker) -> Non
     with pytest.raises(BaseImageError, match="has a mirror that is no address") as caught:
         asker.resolve("python:3.13")
     assert PASSWORD not in str(caught.value)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for this machine, with its key, that nobody has signed."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test -addext"
+    path = tmp_path / "certificate.pem"
+    more = ["subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", str(tmp_path / "public.pem")]
+    subprocess.run([*command.split(), *more], check=True, capture_output=True, timeout=30)
+    with path.open("ab") as file:
+        file.write((tmp_path / "public.pem").read_bytes())
+    return path
+
+
+def test_a_certificate_that_is_not_trusted_is_passed_by_until_it_is_named(
+    asker: Asker, fake: FakeRegistry, certificate: Path
+) -> None:
+    image = fake.image("latest", *LAYERS)
+    with serving(certificate=certificate) as mirror:
+        mirror.image("latest", *LAYERS)
+        asker.environ["IMAGEBUILD_REGISTRY_MIRRORS"] = f"{fake.address}=https://{mirror.address}"
+        assert asker.resolve(fake.reference()) == image["digest"]
+        assert f"the mirror {mirror.address} has a certificate that is not trusted: " in asker.lines[0]
+        assert mirror.calls == []
+        fake.calls.clear()
+        asker.environ["SSL_CERT_FILE"] = str(certificate)
+        assert asker.resolve(fake.reference()) == image["digest"]
+    assert fake.calls == []
 
 
 # Credentials.

@@ -475,7 +475,7 @@ def test_an_empty_target_is_empty_again_after_a_failure(target: Path) -> None:
 
 # The interpreter may be where only root may go, so the user changes in it.
 AS_NOBODY = """
-import os, sys
+import locale, os, sys  # argparse asks for the first when it is too late
 sys.path.insert(0, sys.argv.pop(1))
 from pytest_imagebuild.engines.oci.unpack import main
 if os.geteuid() == 0:
@@ -509,6 +509,26 @@ def test_the_program_tells_why_it_failed(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "leads upwards" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+FULL = """
+import resource, sys
+sys.path.insert(0, sys.argv.pop(1))
+from pytest_imagebuild.engines.oci.unpack import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main()
+"""
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    data = layer(member("small", b"x"), member("large", bytes(200_000)))
+    done = run(tmp_path, data, "-c", FULL, str(Path(module.__file__).parents[3]))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"the layer {digest_of(data)} ({TAR}) cannot be unpacked: File too large. Make room, or choose another cache "
+        "folder with IMAGEBUILD_CACHE_DIR.\n"
+    )
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.fixture

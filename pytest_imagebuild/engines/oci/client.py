@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import json
-import os
 import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -36,6 +36,7 @@ _TIMEOUT = (10.0, 60.0)
 _MOST_REDIRECTS = 5
 _MOST_ANSWER = 64 * 1024
 _SILENT = (502, 503, 504)  # what a proxy says of a registry that does not answer
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
@@ -243,6 +244,8 @@ class Client:
             allow_redirects=False,
             stream=True,
             timeout=_TIMEOUT,
+            # The session's alone would stand behind what `requests` finds in the environment.
+            verify=self._session.verify,
             # No proxy reaches this machine's own loopback (as in Go, and so in Docker).
             proxies={"no_proxy": host} if host == "localhost" or re.match(r"127\.|::1$", host) else None,
         )
@@ -267,9 +270,9 @@ def new_session(environ: Mapping[str, str]) -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=8))
-    if not (environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE")):
-        bundle = environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-        session.verify = bundle if bundle and os.path.isfile(bundle) else True  # noqa: PTH113 - a string is what it takes
+    named = (environ.get(name) for name in _BUNDLES)
+    bundles = (*named, ssl.get_default_verify_paths().cafile)
+    session.verify = next((bundle for bundle in bundles if bundle and Path(bundle).exists()), True)
     return session
 
 

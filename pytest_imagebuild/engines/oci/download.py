@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+from filelock import Timeout
 
 from pytest_imagebuild.engines.oci.client import CallFailed, Client
 from pytest_imagebuild.engines.oci.content import Blobs, Partial, WrongContent, digest_of
@@ -13,6 +16,7 @@ from pytest_imagebuild.engines.oci.progress import Progress
 __all__ = ["Download"]
 
 _AT_ONCE = 4
+_LOOK = 0.3
 # What a break in the middle loses at most: only whole parts arrive.
 _CHUNK = 32 * 1024
 
@@ -63,13 +67,29 @@ class Download:
 
     def one(self, digest: str, size: int) -> None:
         """Download one blob unless it is here."""
-        with self._blobs.lock(digest):
+        with self._locked(digest):
             if self._blobs.has(digest):
                 self._progress.status(digest, "Already exists")
                 return
             with self._blobs.partial(digest, size) as partial:
                 self._client.insist(lambda: self._whole(digest, partial), lambda: partial.size)
         self._progress.status(digest, "Download complete")
+
+    @contextlib.contextmanager
+    def _locked(self, digest: str) -> Iterator[None]:
+        lock, waits = self._blobs.lock(digest), False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_LOOK)
+            except Timeout:
+                self._client.check()
+                if not waits:
+                    self._progress.status(digest, "Waiting for another process")
+                waits = True
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _here(self, digest: str) -> bytes | None:
         try:

@@ -130,10 +130,10 @@ class _NotGot(Exception):
     def translated(self, asked: str, *, connect: str, refused: str) -> BaseImageError:
         """Return the error for the user; `connect` and `refused` are the next actions."""
         failed = self._failed
-        before = f" Before that, {'; '.join(self._mirrors)}." if self._mirrors else ""
-        said = f"{asked} {failed.verb}: {failed.said}.{before}"
+        met = failed.said + (f" (before that, {'; '.join(self._mirrors)})" if self._mirrors else "")
+        said = f"{asked} {failed.verb}: {met}."
         if failed.kind == "silent":
-            return RegistryUnreachable(f"{said} {connect}", registry=self.place.shown, said=failed.said)
+            return RegistryUnreachable(f"{said} {connect}", registry=self.place.shown, said=met)
         if failed.kind == "untrusted":
             return BaseImageError(f"{said} Name the file of the right CA certificates in SSL_CERT_FILE.")
         if failed.status == 429:

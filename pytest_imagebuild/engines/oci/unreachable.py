@@ -8,7 +8,7 @@ __all__ = ["RegistryUnreachable"]
 
 
 class RegistryUnreachable(BaseImageError):
-    """No registry answered. `registry` is the one that was asked last, `said` what was met instead of an answer."""
+    """The registry does not answer. `registry` is its name; `said` is what was met there, and at its mirrors before."""
 
     def __init__(self, message: str, *, registry: str, said: str) -> None:
         super().__init__(message)
