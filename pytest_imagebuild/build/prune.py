@@ -25,8 +25,8 @@ _ABANDONED_SECONDS = 24 * 3600
 class PruneOptions:
     """What may go besides what no key leads to.
 
-    `older_than` is in seconds since the last use; `keep_size` in bytes is what may stay. None means no such bound. With
-    `dry_run` nothing is removed.
+    `older_than` is in seconds since the last use, of layers and of downloads; `keep_size` in bytes is what layers may
+    hold. None means no such bound. With `dry_run` nothing is removed.
     """
 
     older_than: float | None = None
@@ -53,8 +53,10 @@ def prune(engine: Engine, uses: Uses, cache_dir: Path, options: PruneOptions) ->
     work = _Prune(engine, uses, cache_dir, options)
     yield from work.remnants()
     yield from work.partial_downloads()
+    if options.older_than is not None:
+        yield from work.old_downloads(options.older_than)
     if options.older_than is not None or options.keep_size is not None:
-        yield from work.unused()
+        yield from work.unused_layers()
 
 
 class _Prune:
@@ -78,33 +80,32 @@ class _Prune:
             if download.partial and download.last_use < self._now - _ABANDONED_SECONDS:
                 yield self._remove_download(download)
 
-    def unused(self) -> Iterator[Pruned]:
-        """Go through layers and downloads, the least recently used first, until what stays is little and young enough.
+    def old_downloads(self, older_than: float) -> Iterator[Pruned]:
+        before = self._now - max(older_than, _FRESH_SECONDS)
+        for download in downloads(self._cache_dir):
+            if not download.partial and download.last_use < before:
+                yield self._remove_download(download)
+
+    def unused_layers(self) -> Iterator[Pruned]:
+        """Go through the layers, the least recently used first, until what stays is little and young enough.
 
         A layer that stays keeps those below it.
         """
         layers = inventory(self._engine.stored(), self._uses.last_uses())
-        finished = [download for download in downloads(self._cache_dir) if not download.partial]
-        total = sum(layer.stored.own_size for layer in layers) + sum(download.size for download in finished)
+        total = sum(layer.stored.own_size for layer in layers)
         above = Counter(layer.built.labels.parent for layer in layers)
-        items: list[KeptLayer | Download] = [*finished, *layers]
-        for item in sorted(items, key=lambda item: item.last_use):
-            if not self._may_go(item, total):
+        for layer in layers:
+            if above[layer.key] or not self._may_go(layer, total):
                 continue
-            if isinstance(item, Download):
-                if item.last_use < self._now - _FRESH_SECONDS:
-                    yield self._remove_download(item)
-                    total -= item.size
-            elif not above[item.key]:
-                pruned = self._remove_layer(item)
-                yield pruned
-                if pruned.freed is not None:
-                    above[item.built.labels.parent] -= 1
-                    total -= item.stored.own_size
+            pruned = self._remove_layer(layer)
+            yield pruned
+            if pruned.freed is not None:
+                above[layer.built.labels.parent] -= 1
+                total -= pruned.freed
 
-    def _may_go(self, item: KeptLayer | Download, total: int) -> bool:
+    def _may_go(self, layer: KeptLayer, total: int) -> bool:
         options = self._options
-        too_old = options.older_than is not None and item.last_use < self._now - options.older_than
+        too_old = options.older_than is not None and layer.last_use < self._now - options.older_than
         return too_old or (options.keep_size is not None and total > options.keep_size)
 
     def _remove_layer(self, layer: KeptLayer) -> Pruned:

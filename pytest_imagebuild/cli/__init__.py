@@ -50,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
             "prune",
             help="remove layers that are not needed",
             description="Remove what no image can lead to any more: what dead runs left, layers that were replaced, "
-            "base images that no layer stands on, downloads that broke off. With options, also layers and downloads "
-            "that were not used for long. What a run uses stays.",
+            "base images that no layer stands on, downloads that broke off. With options, also what was not used "
+            "for long. What a run uses stays.",
         )
     )
     _add_import(
@@ -94,10 +94,16 @@ def _add_ls(parser: argparse.ArgumentParser) -> None:
 
 def _add_prune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--older-than", type=parse_age, metavar="14d", help="also remove what was last used longer ago than this"
+        "--older-than",
+        type=parse_age,
+        metavar="14d",
+        help="also remove layers and downloads that were last used longer ago",
     )
     parser.add_argument(
-        "--keep-size", type=parse_size, metavar="20GB", help="also remove, the longest unused first, until this is left"
+        "--keep-size",
+        type=parse_size,
+        metavar="20GB",
+        help="also remove layers, the longest unused first, until they hold no more than this",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would go; remove nothing")
     _add_common(parser, prune, verbose="also say what stays because it is in use")

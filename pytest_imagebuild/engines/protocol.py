@@ -105,8 +105,9 @@ class BuiltLayer:
 class StoredLayer:
     """A finished layer of the cache, as housekeeping sees it.
 
-    `own_size` is the bytes that removing it frees: without the layers below, and without what others use too (a base
-    image that the user has as an image of his own). `in_use` says that a container needs it now.
+    `own_size` is the bytes that it holds: without the layers below, and without what is not ours (a base image that the
+    user has as an image of his own). What several layers hold, as two of one base image, counts for the newest of them,
+    so that the sum is what all of them hold. `in_use` says that a container needs it now.
     """
 
     built: BuiltLayer

@@ -202,7 +202,13 @@ def test_downloads_go_by_their_last_use(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_a_download_that_was_just_read_stays(shelf: Shelf, tmp_path: Path) -> None:
     path = download(tmp_path, "tools/uv-0.9-linux-amd64", unused_days=0.01)
-    shelf.prune(keep_size=0)
+    shelf.prune(older_than_days=0)
+    assert path.exists()
+
+
+def test_a_size_is_about_layers_alone(shelf: Shelf, tmp_path: Path) -> None:
+    path = download(tmp_path, "tools/uv-0.9-linux-amd64", unused_days=20)
+    assert shelf.prune(keep_size=140) == []
     assert path.exists()
 
 

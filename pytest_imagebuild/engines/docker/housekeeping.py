@@ -67,13 +67,19 @@ class Images:
         return any(name.partition("@")[2] in self.pulled for name in entry.get("RepoDigests") or ())
 
     def own_size(self, layer: BuiltLayer, layers: Mapping[str, BuiltLayer]) -> int:
-        """Return the bytes that go with a layer, and with the base image below it where nothing else needs that."""
+        """Return the bytes of a layer; those of a base image below it that is ours count for the newest on it."""
         below = self.below(layer.reference)
         if not below:
             parent = layers.get(layer.labels.parent)
             return layer.size - (parent.size if parent else 0)
-        if self.brought(below) and not self.needed(below, but=[layer.reference]):
-            return layer.size
+        if self.brought(below):
+            sharers = (one for one in layers.values() if self.below(one.reference) == below)
+            if max(sharers, key=lambda one: (one.created, one.labels.key)) == layer:
+                return layer.size
+        return self.size_without(layer, below)
+
+    def size_without(self, layer: BuiltLayer, below: str) -> int:
+        """Return the bytes of a layer without those of the image below it."""
         return max(0, layer.size - int(self.by_id[below]["Size"]))
 
 
@@ -101,15 +107,19 @@ def remove_layer(api: APIClient, pulled: Pulled, layer: BuiltLayer) -> int | Non
     stands_on_it = any(other.labels.parent == layer.labels.key for other in layers.values())
     if current.reference != layer.reference or stands_on_it or images.needed(current.reference):
         return None
-    size, below = images.own_size(current, layers), images.below(current.reference)
+    below = images.below(current.reference)
     if not _remove(api, tag(layer.labels.key, "")):
         return None
-    if below and images.brought(below) and not images.needed(below, but=[current.reference]):
-        entry = images.by_id[below]
-        for name in names(entry) or entry.get("RepoDigests") or ():
-            _remove(api, name)
     # An image that has another name is still there.
-    return 0 if len(names(images.by_id[current.reference])) > 1 else size
+    stays = len(names(images.by_id[current.reference])) > 1
+    if not below:
+        return 0 if stays else images.own_size(current, layers)
+    if stays or not images.brought(below) or images.needed(below, but=[current.reference]):
+        return 0 if stays else images.size_without(current, below)
+    entry = images.by_id[below]
+    for name in names(entry) or entry.get("RepoDigests") or ():
+        _remove(api, name)
+    return current.size
 
 
 def names(image: Mapping[str, Any]) -> list[str]:
