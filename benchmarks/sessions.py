@@ -1,0 +1,171 @@
+"""What a warm run of pytest costs: trivial tests in containers, beside plain pytest on the host and `docker run`.
+
+`python benchmarks/sessions.py [--rounds 7] [--short] [--docker ADDRESS ...]` times whole processes: plain pytest on
+the host, this plugin on each engine with an image that is built, and `docker run` of an image that has pytest, with the
+project mounted. All of them use one version of pytest and load no other plugin. It prints a table of medians, with
+ratios to plain pytest.
+
+    N tests             one file of N trivial tests
+    each further test   the difference of most and fewest tests, shared out: what a test costs once a run has begun
+    isolation="test"    the same, each test with a pristine file system; beside plain pytest, which has none
+
+Processor time is that of the processes that were started here: that of Docker's daemon and its containers is not in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from measuring import SLOW_ROUNDS, Contestant, Took, Trial, further, race, timed
+from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
+from showing import describe, judge, load, table
+
+COUNTS = (1, 200, 2000)
+ISOLATED = (1, 200)
+SHORT_ISOLATED = (1, 20)
+FURTHER = "each further test"
+FURTHER_ISOLATED = 'each further test, isolation="test"'
+
+TESTS = """\
+import pytest
+{marked}
+@pytest.mark.parametrize("number", range({count}))
+def test_trivial(number):
+    assert number >= 0
+"""
+MARKED = """\
+from pytest_imagebuild import Image
+
+image = Image.from_registry("{base}")
+with_pytest = image.pip_install("pytest=={pytest}")
+pytestmark = pytest.mark.image(image{isolation})
+"""
+PYTHON = """\
+import platform, pytest
+from pytest_imagebuild import Image
+
+@pytest.mark.image(Image.from_registry("{base}"))
+def test_python():
+    print("inside", platform.python_version(), "inside")
+"""
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+Run = Callable[[str], object]
+"""Runs the tests of a file."""
+
+
+def main() -> int:
+    chosen = asked(__doc__, rounds=7)
+    rounds, counts, isolated = (
+        (SHORT_ROUNDS, COUNTS[:2], SHORT_ISOLATED) if chosen.short else (chosen.rounds, COUNTS, ISOLATED)
+    )
+    before = load()
+    with ExitStack() as stack:
+        cache_dir = stack.enter_context(cache_folder())
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="imagebuild-sessions-")))
+        places = find_places(chosen.docker, cache_dir)
+        project = Project(folder, cache_dir, chosen.base, counts, isolated)
+        python = project.python_inside(places[0])
+        contestants = project.contestants(places)
+        race(contestants, rounds)
+    for contestant in contestants:
+        further(contestant, FURTHER, (tests(counts[0]), counts[0]), (tests(counts[-1]), counts[-1]))
+        few, many = isolated
+        further(contestant, FURTHER_ISOLATED, (each_alone(few), few), (each_alone(many), many))
+    print(describe(f"Python {python} in the image", *(f"{place.engine} {place.version}" for place in places)))
+    print(judge(before, load()))
+    print(
+        f"medians of {rounds} rounds ({min(rounds, SLOW_ROUNDS)} of slow trials); in parentheses the ratio to plain pytest,"
+    )
+    print("for further tests the difference from it")
+    print(f"image: {chosen.base}\n")
+    rows = [*map(tests, counts), FURTHER, *map(each_alone, isolated), FURTHER_ISOLATED]
+    print(table(contestants, rows, on_top=(FURTHER, FURTHER_ISOLATED)))
+    return 0
+
+
+class Project:
+    """A folder with tests, and the ways to run them."""
+
+    def __init__(
+        self, folder: Path, cache_dir: Path, base: str, counts: Sequence[int], isolated: Sequence[int]
+    ) -> None:
+        self._folder = folder
+        self._cache_dir = cache_dir
+        self._counts = counts
+        self._isolated = isolated
+        marked = partial(MARKED.format, base=base, pytest=pytest.__version__)
+        markers = {"host": "", "image": marked(isolation=""), "isolated": marked(isolation=', isolation="test"')}
+        for count in {*counts, *isolated}:
+            for name, text in markers.items():
+                (folder / f"test_{name}_{count}.py").write_text(TESTS.format(marked=text, count=count))
+        (folder / "test_python.py").write_text(PYTHON.format(base=base))
+        (folder / "pytest.ini").write_text("[pytest]\nmarkers = image\n")
+
+    def contestants(self, places: Sequence[Place]) -> list[Contestant]:
+        """Return plain pytest, and what runs the tests at each place."""
+        plain = Contestant(name="plain pytest", trials=self._trials(self._on_host, "host", "host"))
+        ours = [
+            Contestant(name=place.name, trials=self._trials(self._inside(place), "image", "isolated"))
+            for place in places
+        ]
+        peers = [
+            Contestant(name=place.docker_run, trials=self._trials(self._docker_run(place), "host"))
+            for place in places
+            if place.runs_docker
+        ]
+        return [plain, *ours, *peers]
+
+    def python_inside(self, place: Place) -> str:
+        """Return the version of Python in the image, which is built by this."""
+        printed = call([sys.executable, *PYTEST, "-s", "test_python.py"], self._folder, self._environment(place))
+        return printed.split("inside")[1].strip()
+
+    def _trials(self, run: Run, shared: str, isolated: str = "") -> list[Trial]:
+        files = {tests(count): f"test_{shared}_{count}.py" for count in self._counts}
+        if isolated:
+            files.update({each_alone(count): f"test_{isolated}_{count}.py" for count in self._isolated})
+        return [partial(one_row, row, partial(run, file)) for row, file in files.items()]
+
+    def _on_host(self, file: str) -> object:
+        return call([sys.executable, *PYTEST, file], self._folder, ALONE)
+
+    def _inside(self, place: Place) -> Run:
+        environment = {**ALONE, **self._environment(place)}
+        return lambda file: call([sys.executable, *PYTEST, "-p", "imagebuild", file], self._folder, environment)
+
+    def _docker_run(self, place: Place) -> Run:
+        environment = self._environment(place)
+        imagebuild = str(Path(sys.executable).with_name("imagebuild"))
+        command = [imagebuild, "build", f"test_image_{self._counts[0]}.py:with_pytest"]
+        reference = call(command, self._folder, environment).splitlines()[-2].split()[-1]
+        mounted = ["-v", f"{self._folder}:{self._folder}", "-w", str(self._folder)]
+        docker = ["docker", "run", "--rm", *mounted, reference, "python3", *PYTEST]
+        return lambda file: call([*docker, file], self._folder, environment)
+
+    def _environment(self, place: Place) -> dict[str, str]:
+        cache = {"IMAGEBUILD_ENGINE": place.engine, "IMAGEBUILD_CACHE_DIR": str(self._cache_dir)}
+        return {**place.environment, **cache}
+
+
+def one_row(row: str, run: Callable[[], object]) -> Mapping[str, Took]:
+    return {row: timed(run)[0]}
+
+
+def tests(count: int) -> str:
+    return f"{count:,} {'test' if count == 1 else 'tests'}"
+
+
+def each_alone(count: int) -> str:
+    return f'{tests(count)}, isolation="test"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
