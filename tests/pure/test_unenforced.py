@@ -40,7 +40,7 @@ def test_a_limit_that_cannot_hold_is_told_at_the_line_of_the_test(item: pytest.I
         warn_of_limits(item, KEY, capabilities(cpu="No one knows why."))
     [warning] = caught
     assert str(warning.message) == "The embedded engine cannot hold cpu=0.5 here. No one knows why."
-    assert (warning.filename, warning.lineno) == (str(item.path), 1)
+    assert (warning.filename, warning.lineno) == (item.location[0], 1)
 
 
 def test_each_limit_is_told_by_itself(item: pytest.Item) -> None:
