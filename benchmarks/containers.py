@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from measuring import SLOW_ROUNDS, Contestant, Took, Trial, race, say, timed
+from measuring import Contestant, Took, Trial, race, say, shown, timed
 from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
 from showing import describe, judge, load, table
 
@@ -59,9 +59,7 @@ def main() -> int:
         race(contestants, rounds)
     print(describe(*(f"{place.engine} {place.version}" for place in places)))
     print(judge(before, load()))
-    print(
-        f"medians of {rounds} rounds ({min(rounds, SLOW_ROUNDS)} of slow trials); in parentheses the ratio to {contestants[0].name}"
-    )
+    print(f"medians of {shown(rounds)}, in parentheses the ratio to {contestants[0].name}")
     print(f"image: {chosen.base}\n")
     print(table(contestants, [START, STOP, TRUE, FIRST, STEP, CONFIGURATION]))
     return 0

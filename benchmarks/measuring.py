@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["Contestant", "Took", "Trial", "further", "race", "say", "timed"]
+__all__ = ["Contestant", "Took", "Trial", "further", "race", "say", "shown", "timed"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,11 @@ def race(contestants: Sequence[Contestant], rounds: int) -> None:
             if turn < SLOW_ROUNDS or seconds[place] <= SLOW_SECONDS:
                 for row, took in trial().items():
                     contestant.times.setdefault(row, []).append(took)
+
+
+def shown(rounds: int) -> str:
+    """Return how often a trial is run, in words."""
+    return f"{rounds} rounds" if rounds <= SLOW_ROUNDS else f"{rounds} rounds ({SLOW_ROUNDS} of what is slow)"
 
 
 def further(contestant: Contestant, row: str, few: tuple[str, int], many: tuple[str, int]) -> None:

@@ -135,10 +135,10 @@ def _empty(cache_dir: Path) -> None:
     """Let the embedded engine remove its layers: an ordinary user may be unable to, by whom the files in them are."""
     with suppress(EngineUnavailableError):
         engine = Place(engine="embedded", version="", environment={}).open(cache_dir)
-        freed = True
+        freed = 1
         while freed:
             items: list[StoredLayer | Remnant] = [*engine.stored(), *engine.remnants()]
-            freed = any([engine.remove(item) for item in items])
+            freed = sum(engine.remove(item) or 0 for item in items)
         engine.close()
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from measuring import SLOW_ROUNDS, Contestant, Took, Trial, further, race, timed
+from measuring import Contestant, Took, Trial, further, race, shown, timed
 from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
 from showing import describe, judge, load, table
 
@@ -81,9 +81,7 @@ def main() -> int:
         further(contestant, FURTHER_ISOLATED, (each_alone(few), few), (each_alone(many), many))
     print(describe(f"Python {python} in the image", *(f"{place.engine} {place.version}" for place in places)))
     print(judge(before, load()))
-    print(
-        f"medians of {rounds} rounds ({min(rounds, SLOW_ROUNDS)} of slow trials); in parentheses the ratio to plain pytest,"
-    )
+    print(f"medians of {shown(rounds)}, in parentheses the ratio to plain pytest,")
     print("for further tests the difference from it")
     print(f"image: {chosen.base}\n")
     rows = [*map(tests, counts), FURTHER, *map(each_alone, isolated), FURTHER_ISOLATED]
