@@ -48,8 +48,8 @@ class Bases:
         self._platform = platform
         self._scratch = scratch
         self._archives = Archives(cache_dir, cast("Any", platform.rpartition("/")[2]))
-        self._blobs = Blobs(store.folder / "blobs")
-        self._images = LoadedImages(store.folder / "images")
+        self._blobs = Blobs(store.downloads / "blobs")
+        self._images = LoadedImages(store.downloads / "images")
 
     def pin(self, reference: str, output: Output) -> BasePin:
         """Ask what `reference` stands for today."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.config import changed
-from pytest_imagebuild.engines.embedded.files import OwnFiles
-from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping
-from pytest_imagebuild.engines.embedded.identity import one_id
+from pytest_imagebuild.engines.embedded.disk import disk_errors
+from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore
+from pytest_imagebuild.engines.embedded.ids import BegunIds
 from pytest_imagebuild.engines.embedded.limits import unenforced
 from pytest_imagebuild.engines.embedded.machine import why_not
 from pytest_imagebuild.engines.embedded.process import Launch
@@ -86,38 +86,43 @@ class EmbeddedEngine:
 
     def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Bring the pinned base image into the store, verified, as a layer."""
-        opened = self._open()
-        image = opened.bases.bring(reference, pin, output)
-        return opened.store.keep(labels, image.trees, None, image.config, opened.owner).layer()
+        with disk_errors("keep a base image", self._cache_dir):
+            opened = self._open()
+            image = opened.bases.bring(reference, pin, output)
+            return opened.store.keep(labels, image.trees, None, image.config, opened.owner).layer()
 
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
-        opened = self._open()
-        below = opened.store.record(parent.reference)
-        check = opened.soundness.begin(below)
-        with opened.workshop.done(below, work, output) as (written, _):
-            check.wait()
-            config = changed(below.config, work.config)
-            record = opened.store.keep(labels, below.trees, written, config, opened.owner)
-        opened.soundness.trust(record)
-        return record.layer()
+        with disk_errors("build a layer", self._cache_dir):
+            opened = self._open()
+            below = opened.store.record(parent.reference)
+            check = opened.soundness.begin(below)
+            with opened.workshop.done(below, work, output) as (written, _):
+                check.wait()
+                config = changed(below.config, work.config)
+                record = opened.store.keep(labels, below.trees, written, config, opened.owner)
+            opened.soundness.trust(record)
+            return record.layer()
 
     def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
         """Execute `work` in a throw-away container of `parent`; return its standard output."""
-        opened = self._open()
-        record = opened.store.record(parent.reference)
-        check = opened.soundness.begin(record)
-        with opened.workshop.done(record, work, output, show=False) as (_, stdout):
-            check.wait()
-            return stdout
+        with disk_errors("run a step", self._cache_dir):
+            opened = self._open()
+            record = opened.store.record(parent.reference)
+            check = opened.soundness.begin(record)
+            with opened.workshop.done(record, work, output, show=False) as (_, stdout):
+                check.wait()
+                return stdout
 
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
         """Start a session container."""
-        return self._open().start(layer, spec)
+        with disk_errors("start a container", self._cache_dir):
+            return self._open().start(layer, spec)
 
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
         """Start a service container."""
-        return self._open().serve(layer, spec)
+        with disk_errors("start a service", self._cache_dir):
+            return self._open().serve(layer, spec)
 
     def sweep(self) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
@@ -146,7 +151,8 @@ class EmbeddedEngine:
 
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive into the store; return the references under which they are found then."""
-        return self._open().bases.load(archive, name, output)
+        with disk_errors("keep an image", self._cache_dir):
+            return self._open().bases.load(archive, name, output)
 
     def close(self) -> None:
         """Stop what this process started. Calling it again does nothing."""
@@ -166,21 +172,26 @@ class _Opened:
     """What there is once the machine has been found able."""
 
     def __init__(self, *, run: str, cache_dir: Path) -> None:
-        bwrap = find_bwrap()
-        obstacle = why_not(cache_dir)
-        if bwrap is None or obstacle is not None:
-            raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")
-        self._identity = one_id()
-        self.store = Store(cache_dir / "embedded", OwnFiles(keep_owners=os.geteuid() == 0))
-        self.store.prepare()
+        self._spawner = Spawner()
+        self._ids = BegunIds(self._spawner)
+        try:
+            bwrap = _bwrap_that_works(cache_dir)
+            ids = self._ids.ready()
+            folder = cache_dir / "embedded"
+            self.store = ids.store(folder)
+            self.store.prepare()
+        except BaseException:
+            self._close_ids()
+            raise
+        self._identity = ids.identity
         self.capabilities = _capabilities(self.store)
         self.owner = Owner(run=run, cache_dir=cache_dir)
-        self._spawner = Spawner()
         self._launch = Launch(bwrap=bwrap, spawner=self._spawner)
-        self.soundness = Soundness(self.store, self._spawner)
+        self.soundness = Soundness(self.store, self._spawner, self._identity)
         self._rooms = Rooms(self.store, self.owner)
         self._cache_dir = cache_dir
-        self.housekeeping = Housekeeping(self.store, self._rooms, self.owner)
+        others = [OtherStore(store, self.owner) for store in ids.other_stores(folder)]
+        self.housekeeping = Housekeeping(self.store, self._rooms, self.owner, others)
         self.workshop = Workshop(self._launch, self._rooms, identity=self._identity)
         self._running: set[_Stoppable] = set()
 
@@ -223,9 +234,21 @@ class _Opened:
                 container.stop()
         finally:
             self.soundness.close()
-            self._spawner.close()
             self._rooms.close()
+            self._close_ids()
             self.owner.release()
+
+    def _close_ids(self) -> None:
+        self._ids.close()
+        self._spawner.close()
+
+
+def _bwrap_that_works(cache_dir: Path) -> str:
+    bwrap = find_bwrap()
+    obstacle = why_not(cache_dir)
+    if bwrap is None or obstacle is not None:
+        raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")
+    return bwrap
 
 
 def _capabilities(store: Store) -> Capabilities:

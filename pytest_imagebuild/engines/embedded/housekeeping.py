@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.images import LoadedImages
@@ -24,11 +24,12 @@ _SMALL = 64 * 1024
 class Housekeeping:
     """Looks after one store. It keeps no state: other processes change the store at any time."""
 
-    def __init__(self, store: Store, rooms: Rooms, owner: Owner) -> None:
+    def __init__(self, store: Store, rooms: Rooms, owner: Owner, others: Sequence[OtherStore] = ()) -> None:
         self._store = store
         self._rooms = rooms
         self._owner = owner
         self._files = store.files
+        self._others = others
 
     def stored(self) -> list[StoredLayer]:
         """Return every layer of the cache proper."""
@@ -57,7 +58,8 @@ class Housekeeping:
 
     def sweep(self) -> int:
         """Remove what dead runs left, and what no key has led to for an hour; return how many things."""
-        return self._rooms.sweep() + sum(self.remove_remnant(remnant.name) is not None for remnant in self._lost())
+        swept = self._rooms.sweep() + sum(self.remove_remnant(remnant.name) is not None for remnant in self._lost())
+        return swept + sum(other.sweep() for other in self._others)
 
     def remnants(self) -> list[Remnant]:
         """Return what can be removed, in an order in which it can."""
@@ -70,6 +72,7 @@ class Housekeeping:
             ),
             *self._lost(),
             *self._downloads(),
+            *(remnant for other in self._others for remnant in other.remnants()),
         ]
 
     def remove_remnant(self, name: str) -> int | None:
@@ -78,7 +81,10 @@ class Housekeeping:
         if kind == "layer":
             found = next((record for path, record in self._store.all_records() if path.stem == rest), None)
             return self._discard(found) if found is not None else None
-        path = self._store.folder / name
+        if kind == "store":
+            other = next((other for other in self._others if other.name == rest), None)
+            return other.remove() if other is not None else None
+        path = (self._store.downloads if kind == "blobs" else self._store.folder) / name
         if not path.exists():
             return None
         if kind == "scratch" and path not in set(self._rooms.dead_runs()):
@@ -149,12 +155,12 @@ class Housekeeping:
     def _downloads(self) -> Iterator[Remnant]:
         """Find archives of base images' layers that are unpacked, or whose download was broken off."""
         old = time.time() - _SETTLED_SECONDS
-        images = LoadedImages(self._store.folder / "images").all().values()
+        images = LoadedImages(self._store.downloads / "images").all().values()
         kept = {layer.blob.removeprefix("sha256:") for image in images for layer in image.layers}
-        for path in _files(self._store.folder / "blobs"):
+        for path in _files(self._store.downloads / "blobs"):
             status = path.lstat()
             if path.name not in kept and status.st_ctime < old and status.st_size > _SMALL:
-                name = str(path.relative_to(self._store.folder))
+                name = str(path.relative_to(self._store.downloads))
                 yield Remnant(name=name, what="a download", size=status.st_blocks * 512 if status.st_nlink == 1 else 0)
 
     def _own(self, record: Record, records: Collection[Record]) -> list[Tree]:
@@ -166,6 +172,39 @@ class Housekeeping:
         # What stands on it has its trees too, and goes before it.
         others = {tree.id for found in records if not _stands_on(found, record, by_key) for tree in found.trees}
         return [tree for tree in mine if tree.id not in others]
+
+
+class OtherStore:
+    """The store of this cache folder that was made with other ids: none of its layers is used here."""
+
+    def __init__(self, store: Store, owner: Owner) -> None:
+        self._store = store
+        self._rooms = Rooms(store, owner)
+        self._housekeeping = Housekeeping(store, self._rooms, owner)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self._store.folder.name
+
+    def sweep(self) -> int:
+        """Remove what dead runs left; return how many things."""
+        return self._housekeeping.sweep() if self._store.exists() else 0
+
+    def remnants(self) -> Iterator[Remnant]:
+        """Find it whole, unless somebody works with it."""
+        if self._store.exists() and not self._rooms.are_lived_in():
+            size = sum(self._store.files.disk_usage(part) for part in self._store.parts())
+            yield Remnant(name=f"store/{self.name}", what="layers that were made with other ids", size=size)
+
+    def remove(self) -> int | None:
+        """Remove it and return the bytes freed; None where it stays."""
+        size = sum(remnant.size for remnant in self.remnants())
+        if not size:
+            return None
+        for part in self._store.parts():
+            self._store.files.remove(part)
+        return size if not any(part.exists() for part in self._store.parts()) else None
 
 
 def _stands_on(found: Record, record: Record, by_key: Mapping[str, Record]) -> bool:

@@ -25,6 +25,7 @@ from pytest_imagebuild.engines.embedded.limits import Confinement, confine
 from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.worker.isolation import IMAGE, SCRATCH
 
 __all__ = ["Room", "Rooms"]
 
@@ -54,8 +55,16 @@ class Room:
         network: str,
         identity: Identity,
         mounts: tuple[Mount, ...] = (),
+        isolate: bool = False,
     ) -> Sandbox:
-        """Return the container of this place. `variables` go on top of the image's, `mounts` on top of its files."""
+        """Return the container of this place. `variables` go on top of the image's, `mounts` on top of its files.
+
+        With `isolate` it has the two mounts of `worker/isolation.py`.
+        """
+        if isolate:
+            scratch = self.folder / "copies"
+            scratch.mkdir()
+            mounts = (*mounts, Mount(source=scratch, target=str(SCRATCH), writable=True))
         return Sandbox(
             trees=self.trees,
             upper=self.upper.folder,
@@ -66,6 +75,7 @@ class Room:
             own_network=network == "none",
             identity=identity,
             mounts=(*self._network_files(), *mounts),
+            root_again=str(IMAGE) if isolate else "",
         )
 
     def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement:
@@ -155,6 +165,10 @@ class Rooms:
         """Return the places of dead processes."""
         return (folder for folder in self._others() if self._is_dead(folder))
 
+    def are_lived_in(self) -> bool:
+        """Say whether another living process has places here."""
+        return any(not self._is_dead(folder) for folder in self._others())
+
     def _make(self, layer: str) -> Path:
         with self._making:
             if not self._folder.exists():
@@ -164,7 +178,11 @@ class Rooms:
                 partial.rename(self._folder)
             folder = self._folder / str(next(self._numbers))
             folder.mkdir()
-        (folder / "layer").write_text(layer, encoding="utf-8")
+        try:
+            (folder / "layer").write_text(layer, encoding="utf-8")
+        except OSError:
+            self._files.remove(folder)
+            raise
         return folder
 
     def _others(self) -> list[Path]:

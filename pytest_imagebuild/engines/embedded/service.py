@@ -193,7 +193,10 @@ class Forwarder:
             self._asker.send(b"c")
             _, files, _, _ = socket.recv_fds(self._asker, 1, 1)
             if files:
-                return socket.socket(fileno=files[0])
+                inside = socket.socket(fileno=files[0])
+                # A time limit was on the connecting, and a limit makes the open file non-blocking for everybody.
+                inside.setblocking(True)
+                return inside
         return None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_imagebuild.engines.embedded import survey
+from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
 from pytest_imagebuild.errors import EngineError
@@ -80,8 +80,9 @@ class _Look:
 class Soundness:
     """Begins the looks of one process, one for each tree."""
 
-    def __init__(self, store: Store, spawner: Spawner) -> None:
+    def __init__(self, store: Store, spawner: Spawner, identity: Identity) -> None:
         self._store = store
+        self._identity = identity
         self._spawner = spawner
         self._looks: dict[str, _Look] = {}
         self._beginning = threading.Lock()
@@ -110,9 +111,9 @@ class Soundness:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return self._spawner.start(
-            [sys.executable, "-I", "-S", survey.__file__],
+            [*self._identity.python, survey.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(),
+            pass_fds=self._identity.files,
         )

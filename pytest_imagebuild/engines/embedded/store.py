@@ -1,5 +1,7 @@
 """The layer store: folders and small records under the cache folder, all of it safe to read at any moment.
 
+Layers of subordinate ids are in a store of their own, `ids-*` in that of the user alone, as others own their files.
+
     records/ID.json         what a layer is; never changed
     keys/NAMESPACE/KEY.json the record that a key stands for: a hard link, replaced in one step
     trees/ID                the files that one step wrote, in overlayfs form; never changed
@@ -26,7 +28,7 @@ from pytest_imagebuild.engines.embedded.bwrap import longest_stack
 from pytest_imagebuild.engines.embedded.files import Files
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
-from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 __all__ = ["Record", "Store", "Tree"]
 
@@ -69,10 +71,11 @@ class Record:
 
 
 class Store:
-    """Layers on disk. `folder` is made when something is first kept."""
+    """Layers on disk, all made with the same ids. Below `downloads` is what does not depend on ids."""
 
-    def __init__(self, folder: Path, files: Files) -> None:
+    def __init__(self, folder: Path, files: Files, *, downloads: Path) -> None:
         self.folder = folder
+        self.downloads = downloads
         self.files = files
         self._keys = folder / "keys"
         self._records = folder / "records"
@@ -81,12 +84,34 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folders. Only their owner may look in: set-user-id programs of images lie there."""
-        for folder in (self.folder, self._keys / _CACHE, self._records, self.trees, self.folder / "scratch"):
+        for folder in (
+            self.downloads,
+            self.folder,
+            self._keys / _CACHE,
+            self._records,
+            self.trees,
+            self.folder / "scratch",
+        ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        maker = self.folder.stat().st_uid
+        if maker != os.geteuid():
+            raise EngineUnavailableError(
+                f"the layers in {self.folder} belong to the user {maker}, and this process to {os.geteuid()}: what "
+                "both make does not fit together. Choose another cache folder with IMAGEBUILD_CACHE_DIR."
+            )
         for path in _FLOOR:
             (self.floor / path).mkdir(parents=True, exist_ok=True)
         for path in _FLOOR_FILES:
             (self.floor / path).touch()
+
+    def exists(self) -> bool:
+        """Say whether it was ever prepared."""
+        return self._records.is_dir()
+
+    def parts(self) -> tuple[Path, ...]:
+        """Return the folders of its layers, in the order in which they may be removed."""
+        merged, scratch = self.folder / "merged", self.folder / "scratch"
+        return (self._keys, self._records, self._seals, merged, scratch, self.trees, self.floor)
 
     @property
     def floor(self) -> Path:
