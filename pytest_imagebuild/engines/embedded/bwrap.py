@@ -72,6 +72,8 @@ class Sandbox:
     own_network: bool
     identity: Identity
     mounts: tuple[Mount, ...] = field(default=())
+    root_again: str = ""
+    """Where its root is laid once more, read-only and with no other mount in it."""
 
     def arguments(self) -> bytes:
         """Return the options as `bwrap --args` reads them: they are in no list of processes then."""
@@ -84,6 +86,7 @@ class Sandbox:
             *(part for name in _CAPABILITIES for part in ("--cap-add", name)),
             *(part for tree in reversed(self.trees) for part in ("--overlay-src", str(tree))),
             *("--overlay", str(self.upper), str(self.work), "/"),
+            *self._root_again(),
             *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue", "--ro-bind", "/sys", "/sys"),
             *(() if self.identity.user_namespace else _protected()),
             *(part for mount in self.mounts for part in _bind(mount)),
@@ -94,6 +97,12 @@ class Sandbox:
             if "\0" in option:
                 raise EngineError(f"a variable or a path of a container holds a NUL byte: {option[:60]!r}")
         return b"".join(os.fsencode(option) + b"\0" for option in options)
+
+    def _root_again(self) -> Sequence[str]:
+        if not self.root_again:
+            return ()
+        trees = (*reversed(self.trees), self.upper)
+        return (*(part for tree in trees for part in ("--overlay-src", str(tree))), "--ro-overlay", self.root_again)
 
 
 def _protected() -> list[str]:
