@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 import re
@@ -15,12 +14,19 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.limits import unenforced
+from pytest_imagebuild.engines.embedded.namespace import Namespace
+from pytest_imagebuild.engines.embedded.spawner import Spawner
+from pytest_imagebuild.engines.embedded.subids import NEEDED, NoSubordinateIds
 from pytest_imagebuild.engines.findings import Finding
 
 __all__ = ["inspect", "why_not"]
 
 _TRIAL_SECONDS = 30
 _FAILED = 7
+_LOST = (
+    "in containers root is the only user: chown does nothing, services that refuse to be root do not start, and Debian "
+    "base images cannot be made where no registry answers"
+)
 _MOVE = "Set IMAGEBUILD_CACHE_DIR to a folder on a local disk (ext4, xfs, btrfs)"
 # A file system that serves as the upper part of an overlay needs user xattrs, whiteouts and d_type.
 _NO_UPPER = {"overlay", "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "vfat", "exfat", "ecryptfs", "aufs", "fuseblk"}
@@ -228,17 +234,16 @@ def _subordinate_ids() -> Finding:
     name = "subordinate ids"
     if os.geteuid() == 0:
         return Finding(name=name, good=True, found="root needs none", needed=False)
-    user = getpass.getuser()
-    lost = "Debian base images cannot be made where no registry answers"
-    if shutil.which("newuidmap") is None:
-        advice = "`sudo apt-get install uidmap`"
-        return Finding(name=name, good=False, found=f"there is no newuidmap; {lost}", advice=advice, needed=False)
-    missing = [file for file in ("/etc/subuid", "/etc/subgid") if not _has_line(Path(file), user, str(os.getuid()))]
-    if missing:
-        found = f"{' and '.join(missing)} give {user} none; {lost}"
-        advice = f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
-        return Finding(name=name, good=False, found=found, advice=advice, needed=False)
-    return Finding(name=name, good=True, found=f"{user} has some", needed=False)
+    spawner = Spawner()
+    try:
+        namespace = Namespace(spawner)
+        namespace.enter()
+        namespace.close()
+    except NoSubordinateIds as error:
+        return Finding(name=name, good=False, found=f"{error.found}; {_LOST}", advice=error.advice, needed=False)
+    finally:
+        spawner.close()
+    return Finding(name=name, good=True, found=f"containers have {NEEDED + 1} ids", needed=False)
 
 
 def _limits() -> list[Finding]:
@@ -300,11 +305,3 @@ def _file_system(folder: Path) -> str:
         kinds[Path(at)] = rest.split()[0]
     real = folder.resolve()
     return next((kinds[at] for at in (real, *real.parents) if at in kinds), "unknown")
-
-
-def _has_line(file: Path, *names: str) -> bool:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    return any(line.partition(":")[0] in names for line in lines)
