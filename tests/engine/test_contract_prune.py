@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -102,7 +103,10 @@ def test_a_layer_that_a_container_runs_of_is_in_use_and_stays_until_that_ends(bo
         assert container.channel.receive(10)
     finally:
         container.stop()
-    item = must_be_stored(box.engine, upper)
+    # An engine may still be busy with the removal of the container.
+    until = time.monotonic() + 20
+    while (item := must_be_stored(box.engine, upper)).in_use and time.monotonic() < until:
+        time.sleep(0.05)
     assert not item.in_use
     assert box.engine.remove(item) is not None
 
