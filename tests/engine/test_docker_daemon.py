@@ -99,10 +99,26 @@ def test_an_address_over_ssh_gets_the_command_that_helps(nowhere: Path, monkeypa
     assert "`ssh -fNL /tmp/docker.sock:/var/run/docker.sock me@far`" in unavailable(nowhere)
 
 
-def test_auto_tells_what_it_tried(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_tells_what_it_tried(nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
-    with pytest.raises(EngineUnavailableError, match="no engine can be used: Docker does not answer at tcp://127"):
-        choose_engine("auto", run="r", cache_dir=nowhere)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(EngineUnavailableError) as caught:
+        choose_engine("auto", run="r", cache_dir=file / "cache")
+    first, docker, embedded = str(caught.value).splitlines()
+    assert first == "no engine can be used:"
+    assert docker.startswith("  docker: Docker does not answer at tcp://127.0.0.1:1")
+    assert embedded.startswith("  embedded: ")
+    assert f"{file}/cache" in embedded
+
+
+def test_auto_takes_the_embedded_engine_where_no_docker_answers(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    engine = choose_engine("auto", run=RUN, cache_dir=tmp_path)
+    assert engine.name == "embedded"
+    engine.close()
 
 
 def test_auto_takes_docker_where_it_answers(tmp_path: Path) -> None:

@@ -207,7 +207,9 @@ class _Opened:
         record = self.store.record(layer.reference)
         room = self._rooms.open(record)
         try:
-            sandbox = room.sandbox(variables=spec.environment, network=spec.network, identity=self._identity)
+            sandbox = room.sandbox(
+                variables=spec.environment, network=spec.network, identity=self._identity, isolate=spec.isolate
+            )
             confinement = room.confine(memory=spec.memory, cpu=spec.cpu)
             process = self._launch.start(sandbox, spec.command, confinement=confinement)
         except BaseException:

@@ -169,8 +169,13 @@ class Housekeeping:
         parent = by_key.get(record.labels.parent)
         below = {tree.id for tree in parent.trees} if parent is not None else set()
         mine = [tree for tree in record.trees if tree.id not in below]
-        # What stands on it has its trees too, and goes before it.
-        others = {tree.id for found in records if not _stands_on(found, record, by_key) for tree in found.trees}
+        # What stands on it has its trees too, and goes before it. Of others that share one, the newest has it.
+        others = {
+            tree.id
+            for found in records
+            if (found.created, found.id) > (record.created, record.id) and not _stands_on(found, record, by_key)
+            for tree in found.trees
+        }
         return [tree for tree in mine if tree.id not in others]
 
 
