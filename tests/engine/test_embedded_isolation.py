@@ -220,9 +220,12 @@ def test_kill_9_of_the_controller_leaves_no_process_no_mount_and_no_layer(
         assert time.monotonic() < deadline, left()
         time.sleep(0.01)
     assert str(engine._cache_dir) not in Path("/proc/self/mountinfo").read_text()
+    groups = [path for path in Path("/sys/fs/cgroup").rglob(f"imagebuild-killed-{process.pid}-*") if path.is_dir()]
     assert engine.find("never") is None
     assert engine.sweep() >= 3
     assert not list((engine._cache_dir / "embedded" / "scratch").glob("killed-*"))
+    assert groups
+    assert not [path for path in groups if path.exists()]
     assert engine.sweep() == 0
 
 

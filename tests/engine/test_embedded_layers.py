@@ -199,6 +199,23 @@ def test_a_damaged_layer_is_used_for_nothing_and_built_anew(
         other.close()
 
 
+def test_a_download_that_was_damaged_on_disk_is_fetched_again(tmp_path: Path) -> None:
+    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path)
+    pin = engine.pin_base(BASE, print)
+    whole = engine.import_base(BASE, pin, labels(), print)
+    blobs = sorted((tmp_path / "embedded" / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
+    blobs[-1].write_bytes(blobs[-1].read_bytes()[:-1000] + bytes(1000))
+    for tree in trees_of(engine, whole):
+        shutil.rmtree(tree)
+    lines: list[str] = []
+    again = engine.import_base(BASE, pin, labels(), lines.append)
+    assert any("was damaged on this disk; it is fetched again" in line for line in lines)
+    engine.close()
+    other = EmbeddedEngine(run=RUN, cache_dir=tmp_path)
+    assert run(other, again, "python3 -c 'print(40 + 2)'") == "42\n"
+    other.close()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\0" * 1000])
 def test_a_record_that_cannot_be_read_is_no_layer(engine: EmbeddedEngine, base: BuiltLayer, text: str) -> None:
     layer = build(engine, base, "true")

@@ -84,12 +84,14 @@ class Bases:
             case _:
                 message = f"{reference} is pinned to a source named {pin.source!r}, which this version does not know"
                 raise BaseImageError(message)
-        trees = []
-        for number, layer in enumerate(image.layers, 1):
-            if self._store.base_tree(layer.diff_id) is None:
-                output(f"{reference}: unpacking {number} of {len(image.layers)}")
-            trees.append(self._tree(layer))
-        return BaseImage(trees=tuple(trees), config=image.config)
+        try:
+            return self._unpacked(reference, image, output)
+        except BaseImageError:
+            damaged = [layer for layer in image.layers if not self._blobs.verify(layer.blob)]
+            if pin.source != "registry" or not damaged:
+                raise
+        output(f"{reference}: a download was damaged on this disk; it is fetched again")
+        return self._unpacked(reference, self._registry.fetch(reference, pin.digest, output), output)
 
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Take in the images of an archive file; return the names under which they are found now."""
@@ -110,6 +112,14 @@ class Bases:
     @cached_property
     def _registry(self) -> Registry:
         return Registry(blobs=self._blobs, platform=self._platform)
+
+    def _unpacked(self, reference: str, image: OciImage, output: Output) -> BaseImage:
+        trees = []
+        for number, layer in enumerate(image.layers, 1):
+            if self._store.base_tree(layer.diff_id) is None:
+                output(f"{reference}: unpacking {number} of {len(image.layers)}")
+            trees.append(self._tree(layer))
+        return BaseImage(trees=tuple(trees), config=image.config)
 
     def _made(self, reference: str, digest: str, output: Output) -> OciImage:
         archive = self._archives.get(reference, digest, output)

@@ -22,6 +22,7 @@ from pytest_imagebuild.engines.embedded.config import environment_of, workdir_of
 from pytest_imagebuild.engines.embedded.files import Files, Stack, UpperFolder
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.limits import Confinement, confine
+from pytest_imagebuild.engines.embedded.limits import sweep as sweep_groups
 from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.errors import EngineError
@@ -149,12 +150,15 @@ class Rooms:
         } - {""}
 
     def sweep(self) -> int:
-        """Remove the places of dead processes; return how many there were."""
+        """Remove the places of dead processes, and their control groups; return how many places there were."""
         count = 0
-        for folder in self._others():
-            if self._is_dead(folder):
-                count += sum(1 for place in folder.iterdir() if place.is_dir())
-                self._files.remove(folder)
+        dead = list(self.dead_runs())
+        for folder in dead:
+            count += sum(1 for place in folder.iterdir() if place.is_dir())
+            self._files.remove(folder)
+        if dead:
+            owners = tuple(f"{folder.name}-" for folder in dead)
+            sweep_groups(lambda name: name.startswith(owners))
         return count
 
     def close(self) -> None:
