@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pytest_imagebuild.build.installs import UV, advice, tool_of
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.settings import BuildSettings
-from pytest_imagebuild.build.uv import uv_binary
 from pytest_imagebuild.build.work import commands_for_people, layer_work, resolving_work
 from pytest_imagebuild.engines.protocol import (
     BasePin,
@@ -86,6 +85,9 @@ class LayerMaker:
     def _tools(self, layer: PlannedLayer) -> tuple[FileEntry, ...]:
         if not isinstance(layer.install, UvPipInstall):
             return ()
+        # It loads an HTTP client, which a run that only looks up does not need.
+        from pytest_imagebuild.build.uv import uv_binary  # noqa: PLC0415
+
         settings = self.settings
         return (
             uv_binary(

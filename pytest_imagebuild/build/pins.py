@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from pytest_imagebuild.build.installs import tool_of
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.engines.protocol import BasePin
@@ -175,6 +173,9 @@ class Pins:
 
 def _fits(pin: Pin, request: Iterable[str]) -> bool:
     """Tell whether what is asked for directly leaves room for `pin`."""
+    # Only a pin that is asked anew needs it.
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     for text in request:
         try:
             asked = Requirement(text)

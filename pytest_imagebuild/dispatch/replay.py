@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unittest
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -111,7 +110,9 @@ class Replay:
 
     def _count_failed_subtest(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Let pytest 9 know of it: a test whose `subtests` failed fails, which pytest decides where it reports."""
-        of_unittest = isinstance(item, pytest.Function) and item.cls and issubclass(item.cls, unittest.TestCase)
+        # Loaded if there is any such class.
+        case = getattr(sys.modules.get("unittest"), "TestCase", None)
+        of_unittest = isinstance(item, pytest.Function) and item.cls and case and issubclass(item.cls, case)
         if _FAILED_SUBTESTS is not None and not of_unittest:
             self._config.stash[_FAILED_SUBTESTS][getattr(report, "id", report.nodeid)] += 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -131,18 +132,26 @@ def _location(module: str) -> Path | None:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
-    origin = Path(spec.origin)
-    return origin.parent if origin.name == "__init__.py" else origin
+    # The origin of a package may be compiled, with the Python file beside it.
+    folders = spec.submodule_search_locations
+    return Path(folders[0] if folders else spec.origin)
 
 
 def _python_files(location: Path) -> list[Path]:
     if location.is_file():
         return [location]
-    found = sorted(path for path in location.rglob("*.py") if "__pycache__" not in path.parts)
-    return [path for path in found if path.parent.name != "lexers" or path.name in _LEXERS]
+    found = []
+    # Walked as text: this is done in every run, and paths as objects cost as much as reading the files does.
+    for folder, folders, names in os.walk(location):
+        folders[:] = sorted({*folders} - {"__pycache__"})
+        is_lexers = folder.endswith("/lexers")
+        found += [
+            Path(folder, name) for name in sorted(names) if name.endswith(".py") and (not is_lexers or name in _LEXERS)
+        ]
+    return found
 
 
 def _entry(root: Path, path: Path) -> FileEntry:
     data = path.read_bytes()
-    target = f"{SITE}/{path.relative_to(root).as_posix()}"
+    target = SITE + str(path).removeprefix(str(root))
     return FileEntry(path=target, mode=0o644, data=data, sha256=hashlib.sha256(data).hexdigest())
