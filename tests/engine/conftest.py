@@ -83,8 +83,7 @@ def _embedded(cache_dir: Path, run: str) -> Iterator[Engine]:
     engine = EmbeddedEngine(run=run, cache_dir=cache_dir)
     yield engine
     engine.close()
-    scratch = cache_dir / "embedded" / "scratch"
-    assert [path.name for path in scratch.glob(f"{run}-*/[0-9]*")] == []
+    assert [path.name for path in (cache_dir / "embedded").rglob(f"scratch/{run}-*/[0-9]*")] == []
 
 
 def daemon(name: str) -> docker.DockerClient:
