@@ -17,6 +17,9 @@ __all__ = ["Contestant", "Took", "Trial", "further", "race", "say", "shown", "ti
 
 T = TypeVar("T")
 
+SETTLING_SECONDS = 0.2
+"""Between two trials. A daemon goes on to clear up after the one before."""
+
 SLOW_SECONDS = 20.0
 SLOW_ROUNDS = 3
 """A trial that takes longer than `SLOW_SECONDS` is run in the first rounds only."""
@@ -64,6 +67,7 @@ def race(contestants: Sequence[Contestant], rounds: int) -> None:
             place = (step + turn) % len(heats)
             contestant, trial = heats[place]
             if turn < SLOW_ROUNDS or seconds[place] <= SLOW_SECONDS:
+                time.sleep(SETTLING_SECONDS)
                 for row, took in trial().items():
                     contestant.times.setdefault(row, []).append(took)
 
