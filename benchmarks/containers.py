@@ -11,7 +11,8 @@ to the embedded engine. Everything is made of one base image, whose layers are t
     configuration only      a layer that sets a variable
 
 Processor time is that of this process and of those that it has waited for: that of a container of the embedded engine
-counts where it is stopped, that of Docker's daemon and its containers nowhere.
+counts where it is stopped, as far as its processes have ended by themselves; that of Docker's daemon and its
+containers counts nowhere.
 """
 
 from __future__ import annotations

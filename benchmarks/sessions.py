@@ -9,7 +9,8 @@ ratios to plain pytest.
     each further test   the difference of most and fewest tests, shared out: what a test costs once a run has begun
     isolation="test"    the same, each test with a pristine file system; beside plain pytest, which has none
 
-Processor time is that of the processes that were started here: that of Docker's daemon and its containers is not in it.
+Processor time is that of the processes that were started here, as far as they ended by themselves: Docker's daemon and
+its containers are not in it, nor what was killed with a container.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Runs in the container: imports the standard library and pytest only.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
     # The controller has checked that the required plugins are there; not all of them work in a worker.
     arguments += ["--rootdir", setup["rootdir"], "-o", "required_plugins=", *setup["args"]]
     config = get_config(arguments)
+    # pytest itself stays to the end. It collects garbage many times then, and would look at all of its own each time.
+    gc.freeze()
     try:
         for ours in (plugin, marker, fixtures):
             config.pluginmanager.register(ours, f"imagebuild-{getattr(ours, '__name__', 'worker')}")
