@@ -50,8 +50,11 @@ def _bounded(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    yield folder
+    if os.geteuid() != 0 and (folder / "embedded").exists():
+        _remove_layers(folder)
 
 
 @contextlib.contextmanager
@@ -74,6 +77,20 @@ def opened(name: str, cache_dir: Path, run: str = RUN) -> Iterator[Engine]:
     yield engine
     engine.close()
     assert leftovers(name, run) == []
+
+
+def _remove_layers(cache_dir: Path) -> None:
+    """Remove files of subordinate ids, which pytest may not remove itself."""
+    from pytest_imagebuild.engines.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(run=RUN, cache_dir=cache_dir)
+    while any(engine.remove(layer) is not None for layer in engine.stored()):
+        pass
+    for remnant in engine.remnants():
+        engine.remove(remnant)
+    for path in (cache_dir / "embedded").rglob("trees/*"):
+        engine._open().store.files.remove(path)
+    engine.close()
 
 
 @contextlib.contextmanager

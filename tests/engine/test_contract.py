@@ -220,7 +220,10 @@ def test_files_have_one_fixed_time_that_zip_archives_can_hold(box: Bench) -> Non
 def test_folders_that_exist_keep_their_modes(box: Bench) -> None:
     lower = box.build("mkdir -p /data/private; chmod 700 /data/private; chown 5:6 /data/private")
     upper = box.build(on=lower, files=(FileEntry(path="/data/private/sub/file", mode=0o644, data=b"c"),))
-    assert box.run("stat -c '%a %u:%g' /data/private /data/private/sub", on=upper) == "700 5:6\n755 0:0\n"
+    owner = box.run("stat -c %u:%g /data/private", on=lower).strip()
+    # An engine may have root only.
+    assert owner in ("5:6", "0:0")
+    assert box.run("stat -c '%a %u:%g' /data/private /data/private/sub", on=upper) == f"700 {owner}\n755 0:0\n"
     assert box.run("stat -c %a /tmp", on=box.build(files=(FileEntry(path="/tmp/f", mode=0o644, data=b""),))) == "1777\n"
 
 

@@ -79,6 +79,12 @@ class Room:
             root_again=str(IMAGE) if isolate else "",
         )
 
+    def lend(self, name: str, text: str, target: str) -> Mount:
+        """Return a small file that is not in the image, for a container to see at `target`."""
+        source = self.folder / name
+        source.write_text(text, encoding="utf-8")
+        return Mount(source=source, target=target)
+
     def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement:
         """Make the limits of the container: `memory` in bytes, `cpu` in cores."""
         name = f"{self.folder.parent.name}-{self.folder.name}"

@@ -24,7 +24,8 @@ __all__ = ["Workshop"]
 
 _CHUNK = 256 * 1024
 # Where there is one id only: apt would change to a user that is not there (apt.conf(5), APT::Sandbox::User).
-_APT_CONFIG = FileEntry(path=f"{MEMORY_FOLDER}imagebuild-apt.conf", mode=0o644, data=b'APT::Sandbox::User "root";\n')
+_APT_CONFIG = 'APT::Sandbox::User "root";\n'
+_APT_CONFIG_PATH = "/dev/imagebuild-apt.conf"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,9 +96,10 @@ class Workshop:
     def _execute(self, room: Room, work: Work, lent: _Lent, output: Output, *, show: bool) -> bytes:
         memory = [tool for tool in work.tools if _in_memory(tool)]
         variables = dict(work.environment)
+        mounts = list(lent.mounts)
         if self._identity.single:
-            memory.append(_APT_CONFIG)
-            variables.setdefault("APT_CONFIG", _APT_CONFIG.path)
+            mounts.append(room.lend("apt.conf", _APT_CONFIG, _APT_CONFIG_PATH))
+            variables.setdefault("APT_CONFIG", _APT_CONFIG_PATH)
         script = Script(
             commands=work.commands,
             environment=variables,
@@ -107,7 +109,7 @@ class Workshop:
             one_stream=show,
         )
         reader = StepOutput(script, output, show=show)
-        sandbox = room.sandbox(variables={}, network=work.network, identity=self._identity, mounts=lent.mounts)
+        sandbox = room.sandbox(variables={}, network=work.network, identity=self._identity, mounts=tuple(mounts))
         process = self._launch.start(sandbox, ["/bin/sh"], building=True, confinement=room.confine())
         with self._noted(process):
             _converse(process, script, reader)
