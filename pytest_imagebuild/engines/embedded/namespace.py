@@ -22,6 +22,7 @@ from pytest_imagebuild.engines.embedded.identity import PYTHON, Identity
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.subids import NoSubordinateIds, id_map, map_ids
 from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.errors import EngineError
 
 __all__ = ["Namespace", "NamespaceFiles"]
 
@@ -114,7 +115,13 @@ class Namespace:
     def _connect(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [agent.CALLS], [theirs.fileno()])
+            try:
+                socket.send_fds(self._control, [agent.CALLS], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                raise EngineError(
+                    f"files of subordinate ids are out of reach, the engine was closed: {error}"
+                ) from error
         return ours
 
 
