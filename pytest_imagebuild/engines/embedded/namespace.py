@@ -120,7 +120,7 @@ class Namespace:
             except OSError as error:
                 ours.close()
                 raise EngineError(
-                    f"files of subordinate ids are out of reach, the engine was closed: {error}"
+                    f"the engine was closed, so files of subordinate ids are out of reach: {error}"
                 ) from error
         return ours
 
