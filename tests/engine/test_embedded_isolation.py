@@ -242,3 +242,26 @@ def test_a_thread_that_started_a_container_may_end(engine: EmbeddedEngine, base:
         assert containers[0].channel.receive(10) == b"alive"
     finally:
         containers[0].stop()
+
+
+def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
+    engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path
+) -> None:
+    note = engine._cache_dir / "embedded" / "tried"
+    assert note.exists()
+    launch = engine._open()._launch
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho bwrap: No permissions to create a new namespace >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    before = launch.bwrap
+    object.__setattr__(launch, "bwrap", str(refusing))
+    try:
+        with pytest.raises(EngineError, match=r"bubblewrap starts no container: bwrap: No permissions .*`imagebuild d"):
+            engine.start(base, SessionSpec(command=("cat",)))
+        with pytest.raises(EngineError, match="bubblewrap starts no container"):
+            engine.run(base, Work(commands=("true",)), print)
+    finally:
+        object.__setattr__(launch, "bwrap", before)
+    # The next run tries the machine anew.
+    assert not note.exists()
+    assert not list((engine._cache_dir / "embedded" / "scratch").glob(f"{RUN}-*/[0-9]*"))

@@ -25,6 +25,7 @@ from pytest_imagebuild.engines.embedded.session import SessionContainer
 from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.store import Store
+from pytest_imagebuild.engines.embedded.tried import Tried
 from pytest_imagebuild.engines.embedded.work import Workshop
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import (
@@ -186,7 +187,7 @@ class _Opened:
         self._identity = ids.identity
         self.capabilities = _capabilities(self.store)
         self.owner = Owner(run=run, cache_dir=cache_dir)
-        self._launch = Launch(bwrap=bwrap, spawner=self._spawner)
+        self._launch = Launch(bwrap=bwrap, spawner=self._spawner, tried=Tried(folder, bwrap))
         self.soundness = Soundness(self.store, self._spawner, self._identity)
         self._rooms = Rooms(self.store, self.owner)
         self._cache_dir = cache_dir
@@ -247,9 +248,14 @@ class _Opened:
 
 def _bwrap_that_works(cache_dir: Path) -> str:
     bwrap = find_bwrap()
+    tried = Tried(cache_dir / "embedded", bwrap or "")
+    if bwrap is not None and tried.works():
+        return bwrap
+    # It is tried by a process: 10 ms that a machine which did it since it was booted need not spend again.
     obstacle = why_not(cache_dir)
     if bwrap is None or obstacle is not None:
         raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")
+    tried.note()
     return bwrap
 
 

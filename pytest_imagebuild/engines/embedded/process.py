@@ -16,6 +16,7 @@ from pytest_imagebuild.engines.embedded.bwrap import Sandbox
 from pytest_imagebuild.engines.embedded.limits import Confinement
 from pytest_imagebuild.engines.embedded.seccomp import program
 from pytest_imagebuild.engines.embedded.spawner import Spawner
+from pytest_imagebuild.engines.embedded.tried import Tried
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["ContainerProcess", "Launch"]
@@ -23,10 +24,11 @@ __all__ = ["ContainerProcess", "Launch"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
-    """How containers are started here: by which program, in which thread."""
+    """How containers are started here: by which program, in which thread. `tried` is the note that it works."""
 
     bwrap: str
     spawner: Spawner
+    tried: Tried
 
     def start(
         self,
@@ -45,6 +47,7 @@ class Launch:
             status, writing = os.pipe()
             undo = contextlib.ExitStack()
             undo.callback(os.close, status)
+            undo.callback(confinement.remove)
             files.callback(os.close, writing)
             passed = [arguments, writing, *sandbox.identity.files]
             options = ["--args", str(arguments), "--json-status-fd", str(writing)]
@@ -63,7 +66,11 @@ class Launch:
                     pass_fds=passed,
                 )
                 undo.pop_all()
-        return ContainerProcess(child, status, confinement)
+        container = ContainerProcess(child, status, confinement)
+        if container.pid is None:
+            self.tried.forget()
+            raise EngineError(f"bubblewrap starts no container: {container.last_words()}. Look at `imagebuild doctor`.")
+        return container
 
 
 class ContainerProcess:
@@ -94,6 +101,14 @@ class ContainerProcess:
         code = self._child.wait()
         self.out_of_memory = self.out_of_memory or self._confinement.out_of_memory()
         return 128 - code if code < 0 else code
+
+    def last_words(self) -> str:
+        """Let go of a container that was not started; return what was said of it."""
+        stderr = self._child.stderr
+        said = stderr.read() if stderr is not None else b""
+        code = self.wait(None)
+        self.close()
+        return " ".join(said.decode(errors="replace").split())[-1000:] or f"it ended with exit code {code}"
 
     def kill(self) -> None:
         """Kill every process in it, and wait until they are gone."""
