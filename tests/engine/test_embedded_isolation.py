@@ -126,11 +126,11 @@ def test_what_a_container_writes_is_seen_by_no_other_and_is_gone_afterwards(
     assert said(engine, base, f"touch {places} && rm /etc/passwd && echo written") == "written\n"
     assert said(engine, base, f"ls {places}; cat /etc/passwd").count("No such file") == 8
     assert "root:" in said(engine, base, "cat /etc/passwd")
-    assert not list((engine._cache_dir / "embedded" / "scratch").glob(f"{RUN}-*/[0-9]*"))
+    assert not list((engine._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
 
 
 def test_set_user_id_programs_of_images_are_out_of_reach_of_other_users(engine: EmbeddedEngine) -> None:
-    assert (engine._cache_dir / "embedded").stat().st_mode & 0o077 == 0
+    assert (engine._open().store.folder).stat().st_mode & 0o077 == 0
 
 
 LINKS = {
@@ -165,7 +165,7 @@ def test_a_link_in_etc_makes_no_file_on_this_machine(
 
 def written_behind_the_back(engine: EmbeddedEngine, base: BuiltLayer, path: str, target: str) -> BuiltLayer:
     """Return a layer that has a link where a container cannot put one."""
-    store = engine._cache_dir / "embedded"
+    store = engine._open().store.folder
     layer = engine.build(base, Work(commands=("mkdir /x",)), labels(), print)
     import json
 
@@ -223,7 +223,7 @@ def test_kill_9_of_the_controller_leaves_no_process_no_mount_and_no_layer(
     groups = [path for path in Path("/sys/fs/cgroup").rglob(f"imagebuild-killed-{process.pid}-*") if path.is_dir()]
     assert engine.find("never") is None
     assert engine.sweep() >= 3
-    assert not list((engine._cache_dir / "embedded" / "scratch").glob("killed-*"))
+    assert not list((engine._open().store.folder / "scratch").glob("killed-*"))
     assert groups
     assert not [path for path in groups if path.exists()]
     assert engine.sweep() == 0
@@ -264,4 +264,4 @@ def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
         object.__setattr__(launch, "bwrap", before)
     # The next run tries the machine anew.
     assert not note.exists()
-    assert not list((engine._cache_dir / "embedded" / "scratch").glob(f"{RUN}-*/[0-9]*"))
+    assert not list((engine._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))

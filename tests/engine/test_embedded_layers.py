@@ -47,7 +47,7 @@ def run(engine: EmbeddedEngine, layer: BuiltLayer, command: str) -> str:
 
 def trees_of(engine: EmbeddedEngine, layer: BuiltLayer) -> list[Path]:
     """Return the folders of a layer's own files, the uppermost first, from the store behind the engine's back."""
-    store = Path(engine._cache_dir) / "embedded"
+    store = engine._open().store.folder
     record = json.loads((store / "records" / f"{layer.reference}.json").read_text())
     return [store / "trees" / tree["id"] for tree in reversed(record["trees"])]
 
@@ -124,7 +124,7 @@ def test_a_hundred_and_sixty_layers_mount(engine: EmbeddedEngine, base: BuiltLay
         *("/d/159", "/f158", "/f159", "159", "42")
     ]
     # What is merged is shared: of a hundred and sixty layers, few are made again.
-    merged = list((Path(engine._cache_dir) / "embedded" / "merged").glob("*.trees"))
+    merged = list((engine._open().store.folder / "merged").glob("*.trees"))
     assert 1 <= len(merged) <= 8
 
 
@@ -219,7 +219,7 @@ def test_a_download_that_was_damaged_on_disk_is_fetched_again(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\0" * 1000])
 def test_a_record_that_cannot_be_read_is_no_layer(engine: EmbeddedEngine, base: BuiltLayer, text: str) -> None:
     layer = build(engine, base, "true")
-    key = Path(engine._cache_dir) / "embedded" / "keys" / "cache" / f"{layer.labels.key}.json"
+    key = engine._open().store.folder / "keys" / "cache" / f"{layer.labels.key}.json"
     key.write_text(text)
     assert engine.find(layer.labels.key) is None
     assert layer.labels.key not in engine.layers()
