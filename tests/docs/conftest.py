@@ -35,7 +35,9 @@ def shell(cache_dir: Path, engine: str) -> Shell:
     ours = ("MODAL_", "IMAGEBUILD_", "PYTEST_", "COV_", "TOX")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name != "CI"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    chosen = {"IMAGEBUILD_CACHE_DIR": str(cache_dir), **ENGINES[engine]}
+    # The ground's Docker engines take its registry for Docker Hub, so the embedded engine does.
+    mirror = {"IMAGEBUILD_REGISTRY_MIRRORS": f"http://{os.environ['IMAGEBUILD_TEST_REGISTRY']}"}
+    chosen = {"IMAGEBUILD_CACHE_DIR": str(cache_dir), **mirror, **ENGINES[engine]}
     environment = {**kept, "PATH": path, "COLUMNS": "120", **chosen}
 
     def run(line: str, folder: Path, *, timeout: float, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -12,13 +12,7 @@ from pathlib import Path
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 """Runs a command line in a folder: `(line, folder, *, timeout, **variables)`."""
 
-_ENGINES = {
-    "docker": {},
-    "embedded": {
-        "IMAGEBUILD_ENGINE": "embedded",
-        "IMAGEBUILD_REGISTRY_MIRRORS": f"http://{os.environ.get('IMAGEBUILD_TEST_REGISTRY')}",
-    },
-}
+_ENGINES: dict[str, dict[str, str]] = {"docker": {}, "embedded": {"IMAGEBUILD_ENGINE": "embedded"}}
 _CHOSEN = os.environ.get("IMAGEBUILD_TEST_ENGINES", ",".join(_ENGINES)).split(",")
 ENGINES = {name: variables for name, variables in _ENGINES.items() if name in _CHOSEN}
 """The variables that choose each engine. A reader who has Docker sets none."""
@@ -82,10 +76,6 @@ class Section:
 
     def runs(self) -> bool:
         return any(block.info[0] == "console" for block in self.blocks)
-
-    def is_about(self, engine: str) -> bool:
-        """Say whether the section holds for an engine: what shows the objects of testcontainers is about Docker."""
-        return engine == "docker" or not any("import testcontainers" in block.text for block in self.blocks)
 
     def on(self, engine: str) -> Section:
         """Return the section as it reads where that engine is used."""

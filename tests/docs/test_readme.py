@@ -15,7 +15,7 @@ RUNNING = [
     pytest.param(name, found.on(name), id=f"{found.title}-{name}")
     for name in ENGINES
     for found in sections()
-    if found.runs() and found.is_about(name)
+    if found.runs()
 ]
 
 

@@ -152,7 +152,7 @@ class EmbeddedUnderTest:
         return self._store.processes()
 
     def remains(self, text: str) -> list[str]:
-        """Return containers, other files of dead runs, mounts, and half-made layers."""
+        """Return containers, other files of dead runs, mounts, half-made layers, and control groups of watched runs."""
         scratch = [str(path) for path in self._store.scratch.iterdir()]
         mounts = [
             line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self._store.folder) in line
@@ -163,7 +163,7 @@ class EmbeddedUnderTest:
             for path, record in self._store.kept()
             if path.stat().st_nlink == 1 and text in record["labels"]["step"]
         ]
-        return [*self.containers(), *scratch, *mounts, *partial, *nameless]
+        return [*self.containers(), *scratch, *mounts, *partial, *nameless, *self._store.groups()]
 
 
 def _content(path: Path) -> Iterator[bytes]:
@@ -186,7 +186,8 @@ class _Folders:
         self.records = folder / "records"
         self.trees = folder / "trees"
         self.scratch = folder / "scratch"
-        self._upper = re.compile(rf"[,=][^,]*({re.escape(str(self.scratch))}/[^/,]+/\d+)/upper")
+        self.owners: set[str] = set()
+        self._upper = re.compile(rf"{re.escape(str(self.scratch))}/[^/,]+/\d+(?=/upper)")
 
     def cached(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Yield the layers of the cache: where their key is, and their record."""
@@ -211,13 +212,19 @@ class _Folders:
         """Return the folders that containers write to, of living and of dead runs."""
         return [path for path in self.scratch.glob("*/*") if path.is_dir()]
 
+    def groups(self) -> list[str]:
+        """Return the control groups of the runs that have been watched."""
+        prefixes = tuple(f"imagebuild-{owner}-" for owner in self.owners)
+        found = (Path(at, name) for at, names, _ in os.walk("/sys/fs/cgroup") for name in names)
+        return [str(path) for path in found if prefixes and path.name.startswith(prefixes)]
+
     def processes(self) -> dict[str, list[int]]:
         """Return the ids of the processes in each container."""
         found: dict[str, list[int]] = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if match := self._upper.search((folder / "mountinfo").read_text()):
-                    found.setdefault(match[1], []).append(int(folder.name))
+                    found.setdefault(match[0], []).append(int(folder.name))
         return found
 
 
@@ -238,18 +245,24 @@ class _Watching:
         self._inotify = Inotify()
         self._ended = threading.Event()
         self._changing = threading.Lock()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        # Two, because to read the mounts of processes may wait for others that mount.
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._look_on)]
 
     def _begin(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(10)
+        for thread in self._threads:
+            thread.join(10)
         self._catch_up()
         self._inotify.close()
 
     def _watch(self) -> None:
+        # The records of a run that ignores the cache are gone soon, and a busy machine lets this thread wait.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
         while not self._ended.is_set():
             self._catch_up(LOOK_SECONDS)
 
@@ -260,6 +273,9 @@ class _Watching:
                 return
             for happening in self._inotify.happenings(timeout):
                 self._note(happening)
+
+    def _look_on(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
             self._look()
 
     def _note(self, happening: Happening) -> None:
@@ -300,7 +316,7 @@ class EmbeddedEvents(_Watching):
 
     def started(self) -> list[str]:
         self._catch_up()
-        return list(self._started)
+        return [container for container in self._started if container in self._alive or container in self._ends]
 
     def ended(self) -> dict[str, float]:
         self._catch_up()
@@ -313,6 +329,7 @@ class EmbeddedEvents(_Watching):
                 labels = self._store.record(path.stem)["labels"]
                 self._made.append(Made(labels["step"], f"{labels['namespace']}/{labels['key']}", path.stem))
         elif happening.folder == self._store.scratch:
+            self._store.owners.add(happening.name.removeprefix("."))
             if not happening.name.startswith(".") and self._inotify.watch(path, CREATED | DELETED):
                 for room in path.iterdir():
                     self._room(room)
@@ -345,9 +362,10 @@ class EmbeddedEvents(_Watching):
         open_ = set(self._started) - self._ends.keys()
         if open_:
             running = set(self._store.processes())
-            for container in (open_ & self._alive) - running:
-                self._end(container)
-            self._alive |= open_ & running
+            with self._changing:
+                for container in (open_ & self._alive) - running:
+                    self._end(container)
+                self._alive |= open_ & running
 
 
 @final

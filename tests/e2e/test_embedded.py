@@ -40,7 +40,7 @@ SLEEPS = {
 
 
 def test_a_container_that_is_killed_from_outside_fails_its_test_and_the_next_one_gets_another(
-    tmp_path: Path, engine: EmbeddedUnderTest
+    tmp_path: Path, engine: EmbeddedUnderTest, nonce: str
 ) -> None:
     running = Inner(tmp_path, engine).write(SLEEPS).begin("-s", "-v", "-rA")
     wait_until("the test to run", lambda: "now it sleeps" in running.out(), timeout=120)
@@ -51,4 +51,4 @@ def test_a_container_that_is_killed_from_outside_fails_its_test_and_the_next_one
     assert "The worker in the container was killed by SIGKILL." in failure_of(ran, "test_sleeps")
     assert "Traceback" not in ran.text
     assert ran.code == pytest.ExitCode.TESTS_FAILED
-    assert engine.remains("") == []
+    assert engine.remains(nonce) == []

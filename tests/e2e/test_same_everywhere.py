@@ -6,9 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from engines import CHOSEN
+from engines import CHOSEN, open_engine
 
 TIMEOUT = 600
 
@@ -26,7 +27,7 @@ def test_keys(image_build):
 
 
 def test_all_engines_resolve_the_same_definitions_to_the_same_bytes_and_keys(tmp_path: Path) -> None:
-    machines = [_Machine(tmp_path / name, environment) for name, environment in _machines().items()]
+    machines = [_Machine(tmp_path / name, environment) for name, environment in _engines(tmp_path).items()]
     assert len(machines) > 1, "there is but one engine, so nothing is compared"
 
     results = [machine.result() for machine in machines]
@@ -41,11 +42,12 @@ def test_all_engines_resolve_the_same_definitions_to_the_same_bytes_and_keys(tmp
     )
 
 
-def _machines() -> dict[str, dict[str, str]]:
-    """Return the variables with which each engine is used."""
-    found = {name: {"IMAGEBUILD_ENGINE": name} for name in CHOSEN}
+def _engines(folder: Path) -> dict[str, Mapping[str, str]]:
+    """Return the variables with which a run uses each engine that is there, with a cache folder of its own."""
+    found = {name: open_engine(name, folder / name / "cache").environment for name in CHOSEN}
     if "docker" in found and "IMAGEBUILD_TEST_DOCKER_CURRENT" in os.environ:
-        found["docker-current"] = {**found["docker"], "DOCKER_HOST": os.environ["IMAGEBUILD_TEST_DOCKER_CURRENT"]}
+        own = open_engine("docker", folder / "current" / "cache").environment
+        found["current"] = {**own, "DOCKER_HOST": os.environ["IMAGEBUILD_TEST_DOCKER_CURRENT"]}
     return found
 
 
@@ -56,9 +58,9 @@ class _Result:
 
 
 class _Machine:
-    """A folder with the project, a cache folder and an engine of its own; pytest begins to run in it at once."""
+    """A folder with the project, and an engine of its own; pytest begins to run in it at once."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         folder.mkdir()
         (folder / "pytest.ini").write_text("[pytest]\n")
@@ -66,7 +68,7 @@ class _Machine:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-rP"],
             cwd=folder,
-            env={**os.environ, **environment, "IMAGEBUILD_CACHE_DIR": str(folder / "cache")},
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
