@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
 
+from pytest_imagebuild.engines.configuration import changed
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.marks import (
     KEY,
@@ -16,7 +17,6 @@ from pytest_imagebuild.engines.docker.marks import (
     tag,
     to_image_labels,
 )
-from pytest_imagebuild.engines.docker.work import resolve_workdir
 from pytest_imagebuild.engines.protocol import BuiltLayer, ConfigChange, LayerLabels
 from pytest_imagebuild.errors import EngineError
 
@@ -75,7 +75,9 @@ class Store:
         `parent` is the configuration of the parent: the engine fills in from the container whatever is not given.
         """
         name = tag(labels.key, labels.namespace)
+        # Null would be filled in with the entrypoint of the container, which is a shell.
         config = changed(parent, change)
+        config["Entrypoint"] = config.get("Entrypoint") or []
         config["Labels"] = {**(parent.get("Labels") or {}), **to_image_labels(labels, self._owner)}
         replaced = self.inspect(name)
         with engine_errors("commit a layer"):
@@ -118,21 +120,3 @@ class Store:
                 except ImageNotFound:
                     continue
         return len(layers)
-
-
-def changed(parent: Mapping[str, Any], change: ConfigChange) -> dict[str, Any]:
-    """Return the configuration of a layer: the parent's, and the change."""
-    config = dict(parent)
-    # Null would be filled in with the entrypoint of the container, which is a shell.
-    config["Entrypoint"] = list(parent.get("Entrypoint") or ())
-    if change.environment:
-        environment = dict(pair.partition("=")[::2] for pair in parent.get("Env") or ())
-        environment.update(change.environment)
-        config["Env"] = [f"{name}={value}" for name, value in environment.items()]
-    if change.workdir is not None:
-        config["WorkingDir"] = resolve_workdir(parent, change.workdir)
-    if change.entrypoint is not None:
-        config["Entrypoint"] = list(change.entrypoint)
-    if change.command is not None:
-        config["Cmd"] = list(change.command)
-    return config

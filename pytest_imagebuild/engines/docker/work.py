@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import LogConfig
 
+from pytest_imagebuild.engines.configuration import workdir_of
 from pytest_imagebuild.engines.docker import files
 from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
 from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
@@ -22,7 +23,7 @@ from pytest_imagebuild.errors import EngineError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["Host", "Workshop", "remove", "resolve_workdir"]
+__all__ = ["Host", "Workshop", "remove"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,21 +160,10 @@ def remove(api: APIClient, container: str) -> None:
         raise EngineError(f"Docker was lost while it should remove a container: {explain(error)}") from error
 
 
-def resolve_workdir(parent: Mapping[str, Any], workdir: str) -> str:
-    """Return the absolute path of a working directory; a relative one is below the parent's."""
-    parts: list[str] = []
-    for part in (PurePosixPath(parent.get("WorkingDir") or "/") / workdir).parts[1:]:
-        if part == "..":
-            del parts[-1:]
-        else:
-            parts.append(part)
-    return "/" + "/".join(parts)
-
-
 def _folders(work: Work, parent: Mapping[str, Any]) -> Iterator[str]:
     yield from (_folder(entry) for entry in work.files)
     if work.config.workdir is not None:
-        yield resolve_workdir(parent, work.config.workdir)
+        yield workdir_of(parent, work.config.workdir)
 
 
 def _folder(entry: FileEntry) -> str:

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_imagebuild.engines.configuration import changed
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
-from pytest_imagebuild.engines.embedded.config import changed
 from pytest_imagebuild.engines.embedded.disk import disk_errors
 from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore
 from pytest_imagebuild.engines.embedded.ids import BegunIds

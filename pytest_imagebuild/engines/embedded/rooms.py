@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_imagebuild.engines.configuration import workdir_of
 from pytest_imagebuild.engines.embedded.bwrap import Mount, Sandbox
-from pytest_imagebuild.engines.embedded.config import environment_of, workdir_of
+from pytest_imagebuild.engines.embedded.config import environment_of
 from pytest_imagebuild.engines.embedded.files import Files, Stack, UpperFolder
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.limits import Confinement, confine

@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from pytest_imagebuild.engines.configuration import workdir_of
 from pytest_imagebuild.engines.embedded import enter
 from pytest_imagebuild.engines.embedded.bwrap import CAPABILITY_NUMBERS
-from pytest_imagebuild.engines.embedded.config import command_of, environment_of, workdir_of
+from pytest_imagebuild.engines.embedded.config import command_of, environment_of
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room

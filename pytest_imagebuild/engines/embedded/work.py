@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pytest_imagebuild.engines.configuration import workdir_of
 from pytest_imagebuild.engines.embedded.bwrap import Mount
-from pytest_imagebuild.engines.embedded.config import workdir_of
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room, Rooms
