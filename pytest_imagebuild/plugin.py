@@ -111,7 +111,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     counts = config.stash.get(COUNTS, [])
     if run is not None:
         counts = [run.counts(), *counts]
-    if counts and config.getoption("verbose") >= 0:
+    if any(one["engine"] for one in counts) and config.getoption("verbose") >= 0:
         from pytest_imagebuild.terminal import summary_line  # noqa: PLC0415 - only a run with images pays for it
 
         terminalreporter.write_line(summary_line(counts))

@@ -256,7 +256,8 @@ def test_the_first_failure_ends_the_run_and_the_waiting_containers(tmp_path: Pat
 
 def test_distributed_tests_are_isolated_too(project: Inner, ran: Ran, engine: EngineUnderTest) -> None:
     pytest.importorskip("xdist")
-    distributed = project.run("-p", "xdist", "-n", "2", "-rA")
+    # By file: two of the tests share a container, so one process must have both.
+    distributed = project.run("-p", "xdist", "-n", "2", "--dist", "loadfile", "-rA")
     for name, outcome in outcomes(ran).items():
         assert f"{outcome} test_" in distributed.out
         assert f"::{name}" in distributed.out
