@@ -233,11 +233,12 @@ class ImageBuilder:
                     self._failed[place.name] = error
                 self.progress.failed(place.name)
                 raise
-        if fresh:
-            self._count_built(found, place, time.monotonic() - begun)
-        else:
-            self._count_reused(found)
-            self.progress.reused(place.name)
+            # Before anybody who waits for the lock can count it as one that was there.
+            if fresh:
+                self._count_built(found, place, time.monotonic() - begun)
+            else:
+                self._count_reused(found)
+                self.progress.reused(place.name)
         return found
 
     def _make_locked(self, place: _Place) -> tuple[BuiltLayer, bool]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_imagebuild.engines.mmdebstrap import Mmdebstrap, find_mmdebstrap
 from pytest_imagebuild.errors import BaseImageError
 
 if TYPE_CHECKING:
@@ -186,15 +187,16 @@ def bootstrap(
     """
     recipe = _Recipe(reference=reference, architecture=architecture, apt_options=tuple(apt_options))
     sources = recipe.sources()
-    command = recipe.command(as_root=os.geteuid() == 0)
-    _check_host(reference, as_root=os.geteuid() == 0)
+    as_root = os.geteuid() == 0
+    tool = _tool(reference, target.parent / "mmdebstrap", as_root=as_root, output=output)
+    command = recipe.command(tool, as_root=as_root)
     output(f"bootstrapping {reference} from Debian {suite_for(reference)}")
     with _appearing(target) as archive:
         # A mount point, without the device nodes in it, which an ordinary user could not unpack.
         entry = tarfile.TarInfo("./dev")
         entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, int(_ENVIRONMENT["SOURCE_DATE_EPOCH"])
         os.write(archive, entry.tobuf(tarfile.GNU_FORMAT))
-        _run(command, sources=sources, archive=archive, output=output, reference=reference)
+        _run(command, tool, sources=sources, archive=archive, output=output, reference=reference)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,7 +220,7 @@ class _Recipe:
             for place, suites in places
         )
 
-    def command(self, *, as_root: bool) -> list[str]:
+    def command(self, tool: Mmdebstrap, *, as_root: bool) -> list[str]:
         """Return the mmdebstrap call that reads `sources()` from stdin and writes the tar file to stdout."""
         suite = suite_for(self.reference)
         packages = (*_PACKAGES, *(_PYTHON_PACKAGES if self.is_python else ()))
@@ -227,9 +229,9 @@ class _Recipe:
         if self.is_python and suite == "bullseye":
             hooks.insert(2, "COMPILE_AGAIN")
         # bookworm expects a merged /usr but does not make it; without the hook, usrmerge comes in, and perl with it.
-        merge = ("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",) if suite == "bookworm" else ()
+        merge = (f"--hook-dir={tool.hooks / 'merged-usr'}",) if suite == "bookworm" else ()
         return [
-            "mmdebstrap",
+            tool.program,
             f"--mode={'root' if as_root else 'unshare'}",
             "--variant=minbase",
             "--format=tar",
@@ -256,20 +258,26 @@ def _run_script(name: str) -> str:
     return f'cd "$1" && sh -euc "${name}"'
 
 
-def _check_host(reference: str, *, as_root: bool) -> None:
+def _tool(reference: str, folder: Path, *, as_root: bool, output: Callable[[str], None]) -> Mmdebstrap:
     path = _ENVIRONMENT["PATH"]
-    if shutil.which("mmdebstrap", path=path) is None:
-        missing, package = "mmdebstrap", "mmdebstrap"
-    elif not _KEYRING.exists():
+    missing = ""
+    if not _KEYRING.exists():
         missing, package = str(_KEYRING), "debian-archive-keyring"
     elif not as_root and shutil.which("newuidmap", path=path) is None:
         missing, package = "newuidmap", "uidmap"
-    else:
-        return
-    raise BaseImageError(
-        f"{reference} was to be bootstrapped from Debian packages, but this machine has no {missing}. "
-        f"Install it with: apt-get install {package}"
-    )
+    if missing:
+        raise BaseImageError(
+            f"{reference} was to be bootstrapped from Debian packages, but this machine has no {missing}. "
+            f"Install it with: apt-get install {package}"
+        )
+    try:
+        return find_mmdebstrap(folder, path=path, environment=_host() | _ENVIRONMENT, output=output)
+    except BaseImageError as error:
+        raise BaseImageError(f"{reference} was to be bootstrapped from Debian packages, but {error}") from error
+
+
+def _host() -> dict[str, str]:
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 @contextmanager
@@ -294,15 +302,17 @@ def _appearing(target: Path) -> Iterator[int]:
         os.close(archive)
 
 
-def _run(command: list[str], *, sources: str, archive: int, output: Callable[[str], None], reference: str) -> None:
-    host = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+def _run(
+    command: list[str], tool: Mmdebstrap, *, sources: str, archive: int, output: Callable[[str], None], reference: str
+) -> None:
+    environment = _host() | _ENVIRONMENT | _SCRIPTS | {"SOURCES": sources, "PATH": tool.path(_ENVIRONMENT["PATH"])}
     last_lines: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
         ["bash", "-c", _SUPERVISE, "bootstrap", *command],
         stdin=subprocess.PIPE,
         stdout=archive,
         stderr=subprocess.PIPE,
-        env=host | _ENVIRONMENT | _SCRIPTS | {"SOURCES": sources},
+        env=environment,
         text=True,
         errors="replace",
         umask=0o022,

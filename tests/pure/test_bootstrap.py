@@ -11,11 +11,12 @@ import pytest
 
 from pytest_imagebuild.engines import bootstrap as module
 from pytest_imagebuild.engines.bootstrap import _Recipe, bootstrap, suite_for, supports
+from pytest_imagebuild.engines.mmdebstrap import Mmdebstrap
 from pytest_imagebuild.errors import BaseImageError
 
 
 def command(reference: str, *, as_root: bool = True, architecture: str = "amd64") -> list[str]:
-    return _Recipe(reference=reference, architecture=architecture).command(as_root=as_root)
+    return _Recipe(reference=reference, architecture=architecture).command(Mmdebstrap(), as_root=as_root)
 
 
 def option(argv: list[str], name: str) -> list[str]:
@@ -175,7 +176,7 @@ def test_the_file_system_is_written_to_stdout_from_sources_on_stdin() -> None:
 
 def test_apt_options_reach_mmdebstrap() -> None:
     recipe = _Recipe(reference="debian:forky", architecture="amd64", apt_options=('Acquire::Retries "3";',))
-    assert option(recipe.command(as_root=True), "aptopt") == ['Acquire::Retries "3";']
+    assert option(recipe.command(Mmdebstrap(), as_root=True), "aptopt") == ['Acquire::Retries "3";']
 
 
 def test_the_time_of_the_run_is_fixed() -> None:
@@ -194,6 +195,40 @@ def test_a_machine_without_mmdebstrap_is_told_how_to_get_it(host: Path, tmp_path
         "python:3.13-slim was to be bootstrapped from Debian packages, but this machine has no mmdebstrap. "
         "Install it with: apt-get install mmdebstrap"
     )
+
+
+def test_a_machine_that_has_apt_fetches_it_once(shell: Path, tmp_path: Path) -> None:
+    program(shell, "perl")
+    program(
+        shell, "apt-get", f'echo "$*" >> {tmp_path}/calls; case "$*" in *download*) touch mmdebstrap_1_all.deb;; esac'
+    )
+    script = "#!/bin/sh\\nprintf fetched; cat > /dev/null\\n"
+    place = "$3/usr/bin/mmdebstrap"
+    unpack = f"mkdir -p $3/usr/bin; printf '{script}' > {place}; chmod 755 {place}"
+    program(shell, "dpkg-deb", unpack)
+    for name in ("mkdir", "touch", "chmod"):
+        (shell / name).symlink_to(shutil.which(name) or name)
+    for _ in range(2):
+        lines = run("debian:trixie", tmp_path / "out" / "root.tar")
+        assert (tmp_path / "out" / "root.tar").read_bytes().endswith(b"fetched")
+    assert lines == ["bootstrapping debian:trixie from Debian trixie"]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split(" ")[-1] for call in calls] == ["update", "mmdebstrap"]
+    assert all(f"Dir::State={tmp_path}/out/" in call for call in calls)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"root.tar", "mmdebstrap"}
+
+
+def test_what_apt_says_when_it_cannot_fetch_it_is_told(shell: Path, tmp_path: Path) -> None:
+    program(shell, "perl")
+    program(shell, "dpkg-deb")
+    program(shell, "apt-get", "echo 'E: no route to Debian' >&2; exit 100")
+    with pytest.raises(BaseImageError) as caught:
+        run("debian:trixie", tmp_path / "out" / "root.tar")
+    assert str(caught.value) == (
+        "debian:trixie was to be bootstrapped from Debian packages, but this machine has no mmdebstrap, and apt could "
+        "not fetch it: E: no route to Debian. Install it with: apt-get install mmdebstrap"
+    )
+    assert [*(tmp_path / "out").iterdir()] == []
 
 
 def test_a_machine_without_debians_keys_is_told_how_to_get_them(host: Path, tmp_path: Path) -> None:
