@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,8 +122,15 @@ class DockerUnderTest:
     # Containers and what else may be left ----------------------------------------------------------------------------
 
     def containers(self) -> list[str]:
+        # The daemon lists one that it is removing until it is gone, and removes one that has ended a moment later.
+        deadline = time.monotonic() + 10
+        while any(found["State"] != "running" for found in self._containers()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return [found["Id"] for found in self._containers()]
+
+    def _containers(self) -> list[dict[str, Any]]:
         found = self._api.containers(all=True, filters={"label": [LOCK]})
-        return [container["Id"] for container in found if container["Labels"][LOCK].startswith(f"{self.cache_dir}/")]
+        return [container for container in found if container["Labels"][LOCK].startswith(f"{self.cache_dir}/")]
 
     def has_file(self, container: str, path: str) -> bool:
         # Asked without a process in the container: a busy machine has enough of those.
