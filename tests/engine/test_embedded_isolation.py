@@ -195,7 +195,7 @@ labels = LayerLabels(key="never", parent="", generation="", run="killed")
 stubborn = "trap '' TERM HUP INT; (setsid sh -c 'trap \\"\\" TERM HUP; sleep 987654' &); sleep 987654"
 engine.start(layer, SessionSpec(command=("sh", "-c", stubborn)))
 engine.serve(layer, ServiceSpec(command=("sh", "-c", stubborn), ports=(80,))).port(80)
-ready = lambda line: print("ready", flush=True)
+ready = lambda line: (time.sleep(0.5), print("ready", flush=True))
 threading.Thread(target=engine.build, args=(layer, Work(commands=("echo x; " + stubborn,)), labels, ready)).start()
 time.sleep(1000)
 """
@@ -265,3 +265,29 @@ def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
     # The next run tries the machine anew.
     assert not note.exists()
     assert not list((engine._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
+
+
+def test_the_processes_of_a_container_are_bounded_soon_after_its_start(
+    engine: EmbeddedEngine, base: BuiltLayer
+) -> None:
+    command = ("sh", "-c", "sleep 60 & sleep 60 & read line; sh -c 'read line'")
+    container = engine.start(base, SessionSpec(command=command))
+    try:
+        deadline = time.monotonic() + 20
+        while unbounded(int(container._process.pid or 0)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        # What begins later is in the group from its first instruction on.
+        container.channel.send(b"go\n")
+        time.sleep(0.2)
+        assert unbounded(int(container._process.pid or 0)) == []
+    finally:
+        container.stop()
+
+
+def unbounded(first: int) -> list[int]:
+    """Return those of the processes that began with one which are in no group of the engine's."""
+    from pytest_imagebuild.engines.embedded.bounds import _descendants
+
+    found = [first, *_descendants(first)]
+    return [pid for pid in found if "/imagebuild-" not in Path(f"/proc/{pid}/cgroup").read_text()]

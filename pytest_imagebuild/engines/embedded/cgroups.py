@@ -89,6 +89,12 @@ class Cgroup:
         files = [str(folder / "cgroup.procs") for folder in self._folders]
         return ["/bin/sh", "-c", _ENTER, "sh", str(len(files)), *files, *argv]
 
+    def add(self, pid: int) -> None:
+        """Move a running process into the group; one that is gone needs none. What it forks from now on is in it."""
+        for folder in self._folders:
+            with contextlib.suppress(ProcessLookupError):
+                (folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
     def out_of_memory(self) -> bool:
         """Say whether the kernel has killed a process of the group for want of memory."""
         return any(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_imagebuild.engines.configuration import changed
+from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.disk import disk_errors
 from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore
@@ -189,7 +190,8 @@ class _Opened:
         self.owner = Owner(run=run, cache_dir=cache_dir)
         self._launch = Launch(bwrap=bwrap, spawner=self._spawner, tried=Tried(folder, bwrap))
         self.soundness = Soundness(self.store, self._spawner, self._identity)
-        self._rooms = Rooms(self.store, self.owner)
+        self._bounds = Bounds()
+        self._rooms = Rooms(self.store, self.owner, self._bounds)
         self._cache_dir = cache_dir
         others = [OtherStore(store, self.owner) for store in ids.other_stores(folder)]
         self.housekeeping = Housekeeping(self.store, self._rooms, self.owner, others)
@@ -237,6 +239,7 @@ class _Opened:
                 container.stop()
         finally:
             self.soundness.close()
+            self._bounds.close()
             self._rooms.close()
             self._close_ids()
             self.owner.release()

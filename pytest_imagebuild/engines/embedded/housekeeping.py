@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.images import LoadedImages
 from pytest_imagebuild.engines.embedded.rooms import Rooms
 from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
@@ -184,7 +185,7 @@ class OtherStore:
 
     def __init__(self, store: Store, owner: Owner) -> None:
         self._store = store
-        self._rooms = Rooms(store, owner)
+        self._rooms = Rooms(store, owner, Bounds())
         self._housekeeping = Housekeeping(store, self._rooms, owner)
 
     @property

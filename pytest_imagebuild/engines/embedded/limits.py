@@ -70,6 +70,9 @@ class Confinement:
         limited = self.rlimits.enter(argv)
         return limited if self.cgroup is None else self.cgroup.enter(limited)
 
+    def settle(self, pid: int) -> None:
+        """Do nothing: the limits hold since the start."""
+
     def out_of_memory(self) -> bool:
         """Say whether the kernel has killed a process of the container for want of memory. Ask before `remove`."""
         return self.cgroup is not None and self.cgroup.out_of_memory()

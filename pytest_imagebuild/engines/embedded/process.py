@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, cast
 
+from pytest_imagebuild.engines.embedded.bounds import Bound
 from pytest_imagebuild.engines.embedded.bwrap import Sandbox
 from pytest_imagebuild.engines.embedded.limits import Confinement
 from pytest_imagebuild.engines.embedded.seccomp import program
@@ -38,7 +39,7 @@ class Launch:
         building: bool = False,
         output: int | IO[bytes] = subprocess.PIPE,
         keyboard: int = subprocess.PIPE,
-        confinement: Confinement,
+        confinement: Confinement | Bound,
     ) -> ContainerProcess:
         """Start `command` in a container. With `output`, both of its outputs go there."""
         with contextlib.ExitStack() as files:
@@ -70,13 +71,14 @@ class Launch:
         if container.pid is None:
             self.tried.forget()
             raise EngineError(f"bubblewrap starts no container: {container.last_words()}. Look at `imagebuild doctor`.")
+        confinement.settle(container.pid)
         return container
 
 
 class ContainerProcess:
     """A running container. Its first process is bubblewrap's, which ends when that of the command does."""
 
-    def __init__(self, child: subprocess.Popen[bytes], status: int, confinement: Confinement) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], status: int, confinement: Confinement | Bound) -> None:
         self._child = child
         self._confinement = confinement
         self.out_of_memory = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imagebuild.engines.configuration import workdir_of
+from pytest_imagebuild.engines.embedded.bounds import Bound, Bounds
 from pytest_imagebuild.engines.embedded.bwrap import Mount, Sandbox
 from pytest_imagebuild.engines.embedded.config import environment_of
 from pytest_imagebuild.engines.embedded.files import Files, Stack, UpperFolder
@@ -48,6 +50,7 @@ class Room:
     upper: UpperFolder
     files: Files
     hostname: str
+    bounds: Bounds
     trees: tuple[Path, ...]
 
     def sandbox(
@@ -86,9 +89,12 @@ class Room:
         source.write_text(text, encoding="utf-8")
         return Mount(source=source, target=target)
 
-    def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement:
-        """Make the limits of the container: `memory` in bytes, `cpu` in cores."""
+    def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement | Bound:
+        """Make the limits of the container: `memory` in bytes, `cpu` in cores. The number of processes is bounded."""
         name = f"{self.folder.parent.name}-{self.folder.name}"
+        # Root is held to a number of processes by a control group only; an ordinary user by a resource limit.
+        if memory is None and cpu is None and os.geteuid() == 0:
+            return self.bounds.of(name, _PIDS_LIMIT)
         return confine(name, memory=memory, cpu=cpu, pids=_PIDS_LIMIT)
 
     def remove(self) -> None:
@@ -110,7 +116,8 @@ class Room:
 class Rooms:
     """The places of this process."""
 
-    def __init__(self, store: Store, owner: Owner) -> None:
+    def __init__(self, store: Store, owner: Owner, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._store = store
         self._files = store.files
         self._owner = owner
@@ -133,6 +140,7 @@ class Rooms:
                 upper=UpperFolder(self._files, stack),
                 files=self._files,
                 hostname=f"{record.labels.key[:8]}-{folder.name}".lower().replace("_", "-"),
+                bounds=self._bounds,
                 trees=trees,
             )
             _check(room)
