@@ -26,6 +26,7 @@ _NOT_INHERITED = (
     "BUILD_NUMBER",
     "COLUMNS",
     "PYTEST_ADDOPTS",
+    "TOX_ENV_DIR",  # pytest keeps one cache there for all projects
     "PYTEST_PLUGINS",
     "PYTEST_CURRENT_TEST",
     "PYTEST_XDIST_WORKER",

