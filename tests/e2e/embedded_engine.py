@@ -294,7 +294,6 @@ class EmbeddedEvents(_Watching):
         self._made: list[Made] = []
         self._created: list[str] = []
         self._started: list[str] = []
-        self._begun: dict[str, float] = {}
         self._alive: set[str] = set()
         self._ends: dict[str, float] = {}
 
@@ -353,7 +352,6 @@ class EmbeddedEvents(_Watching):
     def _start(self, container: str) -> None:
         if container not in self._started:
             self._started.append(container)
-            self._begun[container] = time.monotonic()
 
     def _end(self, container: str) -> None:
         if container in self._started:
@@ -365,9 +363,7 @@ class EmbeddedEvents(_Watching):
         if open_:
             running = set(self._store.processes())
             with self._changing:
-                # On a busy machine, one may come and go between two looks.
-                old = {container for container in open_ if self._begun[container] < time.monotonic() - 5}
-                for container in (open_ & (self._alive | old)) - running:
+                for container in (open_ & self._alive) - running:
                     self._end(container)
                 self._alive |= open_ & running
 
