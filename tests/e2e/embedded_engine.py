@@ -265,6 +265,8 @@ class _Watching:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
         while not self._ended.is_set():
             self._catch_up(LOOK_SECONDS)
+            # It waits with the lock held, which the other thread wants now and then.
+            time.sleep(0.005)
 
     def _catch_up(self, timeout: float = 0) -> None:
         """Take in what has happened until now; after the block, what had happened until its end."""

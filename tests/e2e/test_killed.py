@@ -71,7 +71,7 @@ def test_killed_in_the_middle_of_a_test(
         slow = project.path / "slow"
         slow.touch()
         with Running(project.path) as run:
-            (container,) = _in_a_test(engine, run)
+            (container,) = _in_a_test(engine, events, run)
             run.kill()
             killed = time.time()
         assert _end_of(events, container) - killed < SOON
@@ -90,7 +90,7 @@ def test_one_xdist_worker_killed_in_the_middle_of_a_test(
         slow = project.path / "slow"
         slow.touch()
         with Running(project.path, "-n", "2", "--max-worker-restart", "0") as run:
-            containers = _in_a_test(engine, run, workers=2)
+            containers = _in_a_test(engine, events, run, workers=2)
             run.kill_child(run.children()[0])
             killed = time.time()
             ended = wait_until("the container of the killed worker to end", lambda: _ended(events, containers))
@@ -110,12 +110,12 @@ def _step(events: Events) -> list[str]:
     return [step for step in events.commits() if "SLOW" in step]
 
 
-def _in_a_test(engine: EngineUnderTest, run: Running, *, workers: int = 1) -> list[str]:
-    """Wait until `workers` containers run a test each; return them."""
+def _in_a_test(engine: EngineUnderTest, events: Events, run: Running, *, workers: int = 1) -> list[str]:
+    """Wait until `workers` containers run a test each, and their start has been noted; return them."""
 
     def begun() -> list[str]:
         running = [container for container in engine.containers() if engine.has_file(container, "/begun")]
-        return running if len(running) == workers else []
+        return running if len(running) == workers and set(running) <= set(events.started()) else []
 
     found: list[str] = wait_until("a test to begin in each container", run.while_alive(begun), timeout=PATIENCE)
     return found
