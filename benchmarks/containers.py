@@ -27,15 +27,9 @@ from measuring import Contestant, Took, Trial, race, say, shown, timed
 from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
 from showing import describe, judge, load, table
 
-from pytest_imagebuild.engines.protocol import (
-    BuiltLayer,
-    ConfigChange,
-    Container,
-    Engine,
-    LayerLabels,
-    SessionSpec,
-    Work,
-)
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
+from pytest_imagebuild.engines.work import ConfigChange, Work
 
 START, STOP, TRUE, FIRST = "start to first byte", "stop", "`true`, to its end", "first start"
 STEP, CONFIGURATION = "step", "configuration only"

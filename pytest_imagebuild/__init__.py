@@ -20,6 +20,7 @@ from pytest_imagebuild.errors import (
     LockfileError,
     ModuleNotMountable,
     PythonMissingError,
+    SecretError,
     SourceLocation,
     StepError,
     UnknownVersionError,
@@ -27,7 +28,8 @@ from pytest_imagebuild.errors import (
 )
 
 if TYPE_CHECKING:
-    from pytest_imagebuild.image import FilePatternMatcher, Image
+    from pytest_imagebuild.image import FilePatternMatcher, Image, Secret, Volume
+    from pytest_imagebuild.worker.hosted import host_fixture
 
     __version__: str
 
@@ -43,11 +45,15 @@ __all__ = [
     "LockfileError",
     "ModuleNotMountable",
     "PythonMissingError",
+    "Secret",
+    "SecretError",
     "SourceLocation",
     "StepError",
     "UnknownVersionError",
+    "Volume",
     "WireError",
     "__version__",
+    "host_fixture",
 ]
 
 
@@ -64,10 +70,14 @@ def _version() -> str:
 if not TYPE_CHECKING:  # else a type checker would take every name for one of this module
 
     def __getattr__(name: str) -> object:
-        if name in ("FilePatternMatcher", "Image"):
+        if name in ("FilePatternMatcher", "Image", "Secret", "Volume"):
             from pytest_imagebuild import image  # noqa: PLC0415 - on demand, see above
 
             value: object = getattr(image, name)
+        elif name == "host_fixture":
+            from pytest_imagebuild.worker import hosted  # noqa: PLC0415
+
+            value = hosted.host_fixture
         elif name == "__version__":
             value = _version()
         else:

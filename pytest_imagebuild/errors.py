@@ -5,7 +5,8 @@
     ImageBuildError                 root; also what a failed build raises
     ├── DefinitionError             a chain call is wrong; carries the user's file and line
     │   ├── LocalFileError          a file or folder of `add_local_*` or `requirements=` is missing
-    │   └── ModuleNotMountable      a module of `add_local_python_source` cannot be shipped
+    │   ├── ModuleNotMountable      a module of `add_local_python_source` cannot be shipped
+    │   └── SecretError             a Secret's values cannot be had, or do not fit what they are for
     ├── StepError                   a step ran and failed: command, exit code, end of its output
     ├── BaseImageError              a base image cannot be had: unknown, unreachable, not bootstrappable
     ├── PythonMissingError          the image has no Python that can run the tests
@@ -32,6 +33,7 @@ __all__ = [
     "LockfileError",
     "ModuleNotMountable",
     "PythonMissingError",
+    "SecretError",
     "SourceLocation",
     "StepError",
     "UnknownVersionError",
@@ -68,6 +70,10 @@ class LocalFileError(DefinitionError):
 
 class ModuleNotMountable(DefinitionError):
     """A module named in `add_local_python_source` cannot be found or shipped."""
+
+
+class SecretError(DefinitionError):
+    """The values of a `Secret` cannot be had on this machine, or are not those that are needed."""
 
 
 class StepError(ImageBuildError):

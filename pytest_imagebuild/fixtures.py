@@ -9,7 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import Service, ServiceSpec
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.chain import Image
 

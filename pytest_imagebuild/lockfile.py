@@ -44,6 +44,7 @@ __all__ = ["VERSION", "BaseRecord", "LayerRecord", "Lockfile", "Pin", "normal_na
 
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ORDERED = ("micromamba",)
 VERSION = 1
 HEADER = "# Written by pytest-imagebuild. Commit this file; `imagebuild lock` updates it.\n"
 
@@ -57,7 +58,8 @@ def normal_name(name: str) -> str:
 class Pin:
     """One exact package.
 
-    `hashes` are `sha256:…`, empty where the index has none; `url` is set for direct references.
+    `hashes` are `sha256:…` (of a conda package also `md5:…`), empty where the index has none; `url` is set for direct
+    references and for conda packages. A conda package without a version is one that is taken away.
     """
 
     name: str
@@ -128,8 +130,9 @@ class LayerRecord:
     packages: tuple[Pin, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return builtins; packages are sorted by name."""
-        ordered = sorted(self.packages, key=lambda pin: (pin.name, pin.architecture, pin.version))
+        """Return builtins; packages are sorted by name, but for those whose order says how they are installed."""
+        by_name = sorted(self.packages, key=lambda pin: (pin.name, pin.architecture, pin.version))
+        ordered = self.packages if self.tool in _ORDERED else by_name
         return {
             "id": self.id,
             "base": self.base,

@@ -9,20 +9,38 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["INI_KEYS", "Options", "add_options", "cache_dir", "truthy", "upgrade_names"]
+__all__ = ["INI_KEYS", "NamedImage", "Options", "add_options", "cache_dir", "named_images", "truthy", "upgrade_names"]
 
 INI_KEYS: Mapping[str, tuple[str, str]] = {
+    "image": ("linelist", "images for tests without a marker: FILE.py:NAME, or FOLDER = FILE.py:NAME for a folder"),
     "image_engine": ("string", "engine that builds and runs images: auto, docker, embedded, memory (default: auto)"),
     "image_builder_version": ("string", "image builder version (default: the newest)"),
     "image_lockfile": ("string", "path of the lockfile (default: imagebuild.lock beside the ini file)"),
     "image_sync": ("linelist", "patterns of project files that containers get; `!` leaves out (default: all)"),
+    "gpu_missing": ("string", "what becomes of a test for whose gpu= there is no GPU here: skip, fail (default: skip)"),
     "image_cache_dir": ("string", "cache folder (default: IMAGEBUILD_CACHE_DIR, else the user's cache folder)"),
 }
 
 
+_GPU_MISSING = ("skip", "fail")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedImage:
+    """An image for the tests of a folder. `name` is FILE.py:NAME, relative to `base`, or MODULE:NAME.
+
+    `origin` says where it is named.
+    """
+
+    folder: Path
+    name: str
+    base: Path
+    origin: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What this run was told. `upgrade` None means no upgrade; empty means everything."""
+    """What this run was told. `upgrade` None is no upgrade, empty is everything; `gpu_missing` is skip or fail."""
 
     engine: str
     builder_version: str
@@ -35,6 +53,8 @@ class Options:
     upgrade: frozenset[str] | None
     build_only: bool
     on_host: bool
+    gpu_missing: str = "skip"
+    images: tuple[NamedImage, ...] = ()
 
     @classmethod
     def from_config(cls, config: pytest.Config, environment: Mapping[str, str] = os.environ) -> Options:
@@ -59,6 +79,8 @@ class Options:
             upgrade=None if upgrade is None else upgrade_names(upgrade),
             build_only=config.getoption("image_build_only"),
             on_host=config.getoption("no_image"),
+            gpu_missing=_gpu_missing(config),
+            images=() if config.getoption("no_image") else named_images(config),
         )
 
 
@@ -66,6 +88,12 @@ def add_options(parser: pytest.Parser) -> None:
     """Register the flags and ini keys."""
     group = parser.getgroup("imagebuild", "tests in containers")
     flag = group.addoption
+    flag(
+        "--image",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="run every test that has no image marker in this image; several run it once in each",
+    )
     flag("--no-image", action="store_true", help="run marked tests on the host")
     flag("--image-engine", metavar="NAME", help="engine that builds and runs images: auto, docker, embedded, memory")
     flag("--force-build", action="store_true", help="rebuild every layer of this run's images, replacing cached ones")
@@ -79,8 +107,31 @@ def add_options(parser: pytest.Parser) -> None:
         help="resolve what the lockfile pins again: everything, or the packages and base images named",
     )
     flag("--image-build-only", action="store_true", help="build the images of the selected tests; run no test")
+    flag("--gpu-missing", choices=_GPU_MISSING, help="what becomes of a test for whose gpu= there is no GPU here")
     for name, (kind, text) in INI_KEYS.items():
         parser.addini(name, text, type=kind, default=None)  # type: ignore[arg-type]
+
+
+def named_images(config: pytest.Config) -> tuple[NamedImage, ...]:
+    """Return the images for tests without a marker: of the flag, which stands for all tests, else of the ini file.
+
+    Raises pytest.UsageError.
+    """
+    everywhere, here = Path(config.rootpath.anchor), config.invocation_params.dir
+    if flags := config.getoption("image"):
+        return tuple(NamedImage(folder=everywhere, name=name, base=here, origin="--image") for name in flags)
+    beside = config.inipath.parent if config.inipath else config.rootpath
+    found = []
+    for line in config.getini("image") or ():
+        folder, equals, name = (part.strip() for part in line.rpartition("="))
+        if not name or (equals and not (beside / folder).is_dir()):
+            raise pytest.UsageError(
+                f"image in {config.inipath}: {line!r} should be FILE.py:NAME, or FOLDER = FILE.py:NAME with the "
+                f"path of a folder from {beside}."
+            )
+        place = Path(os.path.abspath(beside / folder)) if equals else everywhere  # noqa: PTH100 - links stay
+        found.append(NamedImage(folder=place, name=name, base=beside, origin="image in the ini file:"))
+    return tuple(found)
 
 
 def cache_dir(environment: Mapping[str, str], ini: str, beside: Path) -> Path:
@@ -114,6 +165,13 @@ def _refuse_swallowed_path(config: pytest.Config, upgrade: str | None) -> None:
             f"--image-lock-upgrade=NAME to resolve one package again, or put the flag after the paths: "
             f"pytest {upgrade} --image-lock-upgrade."
         )
+
+
+def _gpu_missing(config: pytest.Config) -> str:
+    value = config.getoption("gpu_missing") or _text(config, "gpu_missing") or _GPU_MISSING[0]
+    if value not in _GPU_MISSING:
+        raise pytest.UsageError(f"gpu_missing in the ini file is {value!r}; it takes {' or '.join(_GPU_MISSING)}.")
+    return str(value)
 
 
 def _text(config: pytest.Config, name: str) -> str:

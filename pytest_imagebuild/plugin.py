@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 from pytest_imagebuild import hookspecs
 from pytest_imagebuild.options import Options, add_options
-from pytest_imagebuild.worker.marker import image_under_test, images_of, pytest_generate_tests
+from pytest_imagebuild.worker.imports import pytest_runtest_makereport
+from pytest_imagebuild.worker.marker import (
+    image_under_test,
+    images_of,
+    pytest_generate_tests,
+    pytest_itemcollected,
+)
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.dispatch.governed.collection import GovernedCollection
     from pytest_imagebuild.dispatch.run import Run
 
-__all__ = ["image_build", "image_container", "image_under_test", "pytest_generate_tests"]
+__all__ = [
+    "image_build",
+    "image_container",
+    "image_host",
+    "image_under_test",
+    "pytest_generate_tests",
+    "pytest_itemcollected",
+    "pytest_runtest_makereport",
+]
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+GOVERNED: pytest.StashKey[GovernedCollection] = pytest.StashKey()
+SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
+LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
 COUNTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+_CONFIGS: list[pytest.Config] = []
 MARKER = (
-    "image(image, *, cpu=None, memory=None, timeout=None, env=None, network=True, isolation='session'): "
+    "image(image, *, gpu=None, cpu=None, memory=None, timeout=None, env=None, secrets=(), volumes=None, network=True, "
+    "isolation='session'): "
     "run the test inside a container of the image; "
     "several images run it once in each"
 )
+GPU_MARKER = "gpu: the test asks for a GPU: added to every test whose image marker has gpu="
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,9 +57,34 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
+    """Take over the folders that have an image: from here on, even conftest files are theirs."""
+    options = early_config.known_args_namespace
+    named = (options.image or early_config.getini("image")) and not options.no_image
+    if not named or options.help or options.version:
+        return (yield)
+    from pytest_imagebuild.dispatch.governed import govern  # noqa: PLC0415 - only a run with such folders pays for it
+
+    governed = early_config.stash[GOVERNED] = govern(early_config, lambda: run_of(early_config))
+    result = yield
+    distributes = bool(getattr(options, "tx", None) or getattr(options, "numprocesses", None))
+    governed.read_arguments(parser, args, distributes=distributes)
+    return result
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
+    _CONFIGS.append(config)
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("markers", GPU_MARKER)
+
+
+def current_config() -> pytest.Config | None:
+    """Return the configuration of the run of pytest that goes on in this process, the innermost of several."""
+    return _CONFIGS[-1] if _CONFIGS else None
 
 
 def run_of(config: pytest.Config) -> Run:
@@ -49,7 +95,7 @@ def run_of(config: pytest.Config) -> Run:
 
         is_worker = hasattr(config, "workerinput")
         display = BuildDisplay(
-            stream=config.get_terminal_writer()._file if not is_worker else sys.stderr,  # noqa: SLF001
+            stream=_terminal(config),
             quiet=is_worker or config.getoption("verbose") < 0,
             verbose=config.getoption("verbose") > 0,
         )
@@ -64,7 +110,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest stops before the first test
-    if any(images_of(item) or item.get_closest_marker("image") for item in session.items):
+    if GOVERNED in config.stash or any(images_of(item) or item.get_closest_marker("image") for item in session.items):
         run_of(config).prepare(session.items)
 
 
@@ -95,35 +141,57 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)
     if run is not None and output is not None:
         output["imagebuild"] = run.counts()
+        output["imagebuild_labels"] = run.labels
+        output["imagebuild_summaries"] = run.summaries
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Gather the counts of an xdist worker."""
-    counts = getattr(node, "workeroutput", {}).get("imagebuild")
-    if counts:
+    output = getattr(node, "workeroutput", {})
+    if counts := output.get("imagebuild"):
         node.config.stash.setdefault(COUNTS, []).append(counts)
+        node.config.stash.setdefault(LABELS, set()).update(output["imagebuild_labels"])
+        node.config.stash.setdefault(SUMMARIES, []).extend(output["imagebuild_summaries"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write the summary line."""
     run = config.stash.get(RUN, None)
+    for label, text in (*config.stash.get(SUMMARIES, ()), *(run.summaries if run is not None else ())):
+        if label:
+            terminalreporter.section(f"inside {label}")
+        terminalreporter.write(text)
     counts = config.stash.get(COUNTS, [])
     if run is not None:
         counts = [run.counts(), *counts]
     if any(one["engine"] for one in counts) and config.getoption("verbose") >= 0:
-        from pytest_imagebuild.terminal import summary_line  # noqa: PLC0415 - only a run with images pays for it
+        from pytest_imagebuild.terminal import image_lines, summary_line  # noqa: PLC0415 - only a run with images pays for it
 
-        terminalreporter.write_line(summary_line(counts))
+        for line in run.remarks() if run is not None else ():
+            terminalreporter.write_line(f"imagebuild: {line}")
+        labels = {*config.stash.get(LABELS, ()), *(run.labels if run is not None else ())}
+        for line in (*image_lines(terminalreporter.stats, labels), summary_line(counts)):
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what still runs and let go of the engine."""
+    if config in _CONFIGS:
+        _CONFIGS.remove(config)
     run = config.stash.get(RUN, None)
     if run is not None:
         run.close()
     elif config.stash.get(COUNTS, []):
         run_of(config).drop_after_workers()
+
+
+def _terminal(config: pytest.Config) -> TextIO:
+    if hasattr(config, "workerinput"):
+        return sys.stderr
+    # There is none yet while pytest reads its command line.
+    is_there = config.pluginmanager.has_plugin("terminalreporter")
+    return config.get_terminal_writer()._file if is_there else sys.stdout  # noqa: SLF001
 
 
 def _finish(config: pytest.Config) -> None:
@@ -143,6 +211,12 @@ def image_build(request: pytest.FixtureRequest) -> Any:
     from pytest_imagebuild import fixtures  # noqa: PLC0415 - only a test that uses it pays for it
 
     return fixtures.builder(run_of(request.config))
+
+
+@pytest.fixture(scope="session")
+def image_host() -> str:
+    """Return the name by which a test reaches what listens on the host: here it is `localhost`."""
+    return "localhost"
 
 
 @pytest.fixture(scope="session")

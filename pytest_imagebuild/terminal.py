@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-__all__ = ["BuildDisplay", "summary_line"]
+__all__ = ["BuildDisplay", "image_lines", "summary_line"]
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 REFRESH = 8
 LINE_LIMIT = 300
+_CATEGORIES = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "rerun")
 
 
 @dataclass(slots=True)
@@ -139,6 +140,25 @@ class BuildDisplay:
             title = Text(f"{row.image}: {row.title}")
             table.add_row(title, Text(f"{now - row.begun:.0f}s", style="cyan"), Text(row.last, style="dim"))
         return table
+
+
+def image_lines(stats: Mapping[str, Iterable[object]], labels: Iterable[str]) -> list[str]:
+    """Return a line for each of several images that tests ran in: how many of them passed, failed, ...
+
+    `stats` are the reports by their category, as pytest's terminal reporter keeps them; `labels` are what the ids of
+    tests show of their images, as the first of their parameters.
+    """
+    lines = []
+    for label in sorted(labels):
+        shown = re.compile(rf"\[{re.escape(label)}[-\]]")
+        counts = {
+            category: sum(bool(shown.search(getattr(report, "nodeid", ""))) for report in reports)
+            for category, reports in stats.items()
+            if category in _CATEGORIES
+        }
+        told = [f"{counts[category]} {category}" for category in _CATEGORIES if counts.get(category)]
+        lines.append(f"imagebuild ({label}): {', '.join(told) or 'no tests ran'}")
+    return lines
 
 
 def summary_line(counts: Iterable[Mapping[str, float | str]]) -> str:

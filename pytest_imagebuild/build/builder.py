@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,16 +14,21 @@ from typing import TypeVar
 
 from filelock import FileLock
 
+from pytest_imagebuild.build.gpus import lent
 from pytest_imagebuild.build.maker import LayerMaker, LayerPins
+from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import Progress, Tally
 from pytest_imagebuild.build.reasons import miss_reason
 from pytest_imagebuild.build.settings import BuildSettings
-from pytest_imagebuild.engines.protocol import BuiltLayer, Engine, LayerLabels
+from pytest_imagebuild.engines.gpus.leases import Leases, lock_folder
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses, folder_name
-from pytest_imagebuild.errors import ImageBuildError
+from pytest_imagebuild.errors import DefinitionError, ImageBuildError
+from pytest_imagebuild.image.bases import published_name
 from pytest_imagebuild.plan.keys import KeyInputs
-from pytest_imagebuild.plan.plan import Plan, PlannedLayer
+from pytest_imagebuild.plan.plan import Plan, PlannedLayer, base_layer
 
 __all__ = ["ImageBuilder"]
 
@@ -48,7 +53,8 @@ class _Place:
     @property
     def name(self) -> str:
         """Name this place for progress: the same for two images that share the layer."""
-        return f"{self.layer.definition}:{self.parent_key}"
+        # What a function does is no part of the definition, and two files of one name can have one of one name.
+        return f"{self.layer.definition}:{self.layer.step}:{self.parent_key}"
 
 
 class ImageBuilder:
@@ -63,10 +69,12 @@ class ImageBuilder:
         self._capabilities = engine.capabilities()
         self._guard = threading.Lock()
         self._uses = Uses(settings.cache_dir, self._capabilities.identity)
+        self._names = Names(settings.cache_dir, self._capabilities.identity)
         self._mark = 0
         self._index: dict[str, BuiltLayer] | None = None
         self._counted: set[str] = set()
         self._failed: dict[str, ImageBuildError] = {}
+        self.leases = Leases(lock_folder(settings.cache_dir, settings.environment))
 
     def build_all(self, plans: Sequence[Plan]) -> list[Future[BuiltLayer]]:
         """Build plans side by side; return their futures in order, all of them done.
@@ -132,6 +140,7 @@ class ImageBuilder:
         parent = reusable[-1] if reusable else None
         missing = plan.layers[len(reusable) :]
         if missing:
+            self._refuse_unpublished(missing[0])
             self._explain(_Place(plan, missing[0], parent))
         for layer in missing:
             parent = self._make(_Place(plan, layer, parent))
@@ -168,12 +177,31 @@ class ImageBuilder:
         built: list[BuiltLayer] = []
         for layer in plan.layers:
             place = _Place(plan, layer, built[-1] if built else None)
-            inputs = self._known_inputs(place)
-            found = index.get(inputs.key) if inputs else None
-            if found is None or self._must_rebuild(layer, found):
+            name = published_name(layer.base)
+            inputs = self._known_inputs(place) if name is None else None
+            found = index.get(inputs.key) if inputs else self._published(name)
+            if found is None or (name is None and self._must_rebuild(layer, found)):
                 break
             built.append(found)
         return built, mark
+
+    def _published(self, name: str | None) -> BuiltLayer | None:
+        """Return the layer that has a name: one of the cache proper, whatever this run keeps where."""
+        key = self._names.all().get(name) if name is not None else None
+        return self.engine.find(key) if key is not None else None
+
+    def _refuse_unpublished(self, layer: PlannedLayer) -> None:
+        name = published_name(layer.base)
+        if name is None:
+            return
+        known = [one for one, key in self._names.all().items() if self.engine.find(key) is not None]
+        bare = name.removesuffix(":latest")
+        raise DefinitionError(
+            f"from_name: no image named {name!r} is published on the {self._capabilities.engine} engine of this "
+            f"machine, which has {', '.join(known) or 'none'}. Publish it first: build the image, `image.build()`, "
+            f"then call `image.publish({bare!r})`.",
+            where=layer.where,
+        )
 
     def _look_up(self) -> tuple[dict[str, BuiltLayer], int]:
         """Return the engine's index as it was at the first call, with a mark, and what this process added to it."""
@@ -193,6 +221,9 @@ class ImageBuilder:
         if layer.base is not None:
             base = self.pins.known_base(layer)
             return self._inputs(place, base) if base else None
+        if layer.dockerfile is not None:
+            references = self.pins.known_references(layer.dockerfile)
+            return self._inputs(place, references) if references is not None else None
         if layer.install is not None:
             packages = self.pins.known_packages(layer)
             return self._inputs(place, packages) if packages is not None else None
@@ -222,12 +253,13 @@ class ImageBuilder:
 
     def _make(self, place: _Place) -> BuiltLayer:
         """Build one layer under the lock of its definition, unless somebody else did, or failed to, meanwhile."""
-        with self._locked(place):
+        # The GPU first: who waits for one must hold no lock that somebody with a GPU could wait for.
+        with self._lent(place) as gpus, self._locked(place):
             begun = time.monotonic()
             if place.name in self._failed:
                 raise self._failed[place.name]
             try:
-                found, fresh = self._make_locked(place)
+                found, fresh = self._make_locked(place, gpus)
             except BaseException as error:
                 if isinstance(error, ImageBuildError):
                     self._failed[place.name] = error
@@ -241,8 +273,8 @@ class ImageBuilder:
                 self.progress.reused(place.name)
         return found
 
-    def _make_locked(self, place: _Place) -> tuple[BuiltLayer, bool]:
-        maker = self._maker(place)
+    def _make_locked(self, place: _Place, gpus: tuple[str, ...]) -> tuple[BuiltLayer, bool]:
+        maker = replace(self._maker(place), gpus=gpus)
         output = partial(self.progress.said, place.name)
         self.progress.begun(place.name, place.plan.image.label, place.layer.title)
         pins = maker.resolve(place.layer, place.parent, output)
@@ -252,7 +284,12 @@ class ImageBuilder:
         found = self.engine.find(inputs.key, self.settings.namespace)
         if found and not self._must_rebuild(place.layer, found):
             return found, False
-        return maker.make(place.layer, place.parent, pins, self._labels(place, inputs, found), output), True
+        labels = self._labels(place, inputs, found)
+        return maker.make(place.layer, place.parent, pins, labels, output), True
+
+    def _bases(self, plan: Plan, pins: Mapping[str, BasePin]) -> Mapping[str, BuiltLayer]:
+        """Have the base images that a Dockerfile takes, as the layers that `from_registry` makes of them."""
+        return {reference: self.build(replace(plan, layers=(base_layer(reference),))) for reference in pins}
 
     def _resolve(self, place: _Place) -> None:
         """Record what a layer leaves open, without building it."""
@@ -273,6 +310,7 @@ class ImageBuilder:
             settings=self.settings,
             platform=self._capabilities.platform,
             builder=place.plan.builder,
+            bases=partial(self._bases, place.plan),
         )
 
     def _labels(self, place: _Place, inputs: KeyInputs, replaced: BuiltLayer | None) -> LayerLabels:
@@ -286,6 +324,16 @@ class ImageBuilder:
             step=place.layer.title,
             inputs=inputs.to_dict(),
         )
+
+    @contextmanager
+    def _lent(self, place: _Place) -> Iterator[tuple[str, ...]]:
+        """Lease the GPUs that a layer asks for. Raises DefinitionError at the user's line where there are none."""
+        layer = place.layer
+        if not layer.gpu:
+            yield ()
+            return
+        with lent(self.engine.gpus(), layer, self.leases, partial(self.progress.said, place.name)) as gpus:
+            yield gpus
 
     @contextmanager
     def _locked(self, place: _Place) -> Iterator[None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_imagebuild.engines.protocol import BuiltLayer, StoredLayer
+from pytest_imagebuild.engines.generations import lineage
+from pytest_imagebuild.engines.layers import BuiltLayer, StoredLayer
 from pytest_imagebuild.engines.uses import LastUse
 
 __all__ = ["Download", "KeptLayer", "downloads", "inventory"]
@@ -56,7 +57,8 @@ class Download:
 def inventory(stored: Sequence[StoredLayer], uses: Mapping[str, LastUse]) -> list[KeptLayer]:
     """Return every layer with its last use, the least recently used first, and none before one that stands on it."""
     by_key = {layer.built.labels.key: layer for layer in stored}
-    depths = {key: len(list(_chain(key, by_key))) for key in by_key}
+    parents = {key: layer.built.labels.parent for key, layer in by_key.items()}
+    depths = {key: len(list(lineage(key, parents))) for key in by_key}
     last: dict[str, float] = {}
     for key in sorted(by_key, key=depths.__getitem__, reverse=True):
         built = by_key[key].built
@@ -90,12 +92,3 @@ def downloads(cache_dir: Path) -> list[Download]:
                 )
             )
     return sorted(found, key=lambda download: download.last_use)
-
-
-def _chain(key: str, layers: Mapping[str, StoredLayer]) -> Iterator[str]:
-    """Yield a key and those that it stands on, as far as they are there."""
-    seen: set[str] = set()
-    while key in layers and key not in seen:
-        yield key
-        seen.add(key)
-        key = layers[key].built.labels.parent

@@ -5,16 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pytest_imagebuild.build.installs import tool_of
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
-from pytest_imagebuild.engines.protocol import BasePin
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
+from pytest_imagebuild.image.bases import SCRATCH, published_name
 from pytest_imagebuild.image.instructions import Install
 from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin, normal_name
+from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
 from pytest_imagebuild.plan.plan import PlannedLayer
 
 __all__ = ["Pins"]
+
+# Tools that take the newest of everything when one thing is resolved again.
+_UNKEPT = ("apt", "micromamba")
 
 Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
 """Resolves an install in the image below it, keeping the given pins where it can."""
@@ -56,8 +62,10 @@ class Pins:
     def use(self, layers: Iterable[PlannedLayer]) -> None:
         """Note that this run uses the records of these layers, before the first of them is resolved."""
         for layer in layers:
-            if layer.base is not None:
+            if layer.base is not None and _unrecorded(layer.base) is None:
                 self.used_bases.add((layer.root, self.platform))
+            elif layer.dockerfile is not None:
+                self.used_bases |= {(reference, self.platform) for reference in layer.dockerfile.references}
             elif layer.install is not None:
                 self.used_layers.add((layer.definition, self.platform))
 
@@ -65,12 +73,26 @@ class Pins:
         """Tell whether a layer leaves something open that must be resolved first."""
         if layer.base is not None:
             return self.known_base(layer) is None
+        if layer.dockerfile is not None:
+            return self.known_references(layer.dockerfile) is None
         return layer.install is not None and self.known_packages(layer) is None
 
     def known_base(self, layer: PlannedLayer) -> BasePin | None:
         """Return the recorded pin of a base layer; None if it must be resolved first."""
-        record = self.lockfile.base(layer.root, self.platform)
-        if record is None or (layer.root not in self.upgraded and self.mode.upgrades(layer.root)):
+        unrecorded = _unrecorded(layer.base)
+        if unrecorded is not None:
+            return unrecorded
+        return self._known_base(layer.root)
+
+    def known_references(self, dockerfile: PlannedDockerfile) -> dict[str, BasePin] | None:
+        """Return the recorded pins of the images that a Dockerfile takes; None if one must be resolved first."""
+        pins = {reference: self._known_base(reference) for reference in dockerfile.references}
+        known = {reference: pin for reference, pin in pins.items() if pin is not None}
+        return known if len(known) == len(pins) else None
+
+    def _known_base(self, reference: str) -> BasePin | None:
+        record = self.lockfile.base(reference, self.platform)
+        if record is None or (reference not in self.upgraded and self.mode.upgrades(reference)):
             return None
         return BasePin(digest=record.digest, source=record.source)
 
@@ -86,15 +108,23 @@ class Pins:
 
     def resolve_base(self, layer: PlannedLayer, ask: Callable[[], BasePin]) -> BasePin:
         """Return the pin of a base layer, asking for it where the lockfile has none, and record it."""
+        return self._resolve_reference(layer, layer.root, ask)
+
+    def resolve_references(self, layer: PlannedLayer, ask: Callable[[str], BasePin]) -> dict[str, BasePin]:
+        """Return the pins of the images that a Dockerfile takes, by reference, as `resolve_base` does."""
+        references = layer.dockerfile.references if layer.dockerfile else ()
+        return {name: self._resolve_reference(layer, name, partial(ask, name)) for name in references}
+
+    def _resolve_reference(self, layer: PlannedLayer, reference: str, ask: Callable[[], BasePin]) -> BasePin:
         self._reread()
-        known = self.known_base(layer)
+        known = self._known_base(reference)
         if known:
             return known
         self._refuse_when_locked(layer)
         pin = ask()
-        record = BaseRecord(reference=layer.root, platform=self.platform, source=pin.source, digest=pin.digest)
+        record = BaseRecord(reference=reference, platform=self.platform, source=pin.source, digest=pin.digest)
         self._change(lambda lockfile: lockfile.with_base(record))
-        self._note(layer.root)
+        self._note(reference)
         return pin
 
     def resolve_packages(self, layer: PlannedLayer, install: Install, resolve: Resolver) -> tuple[Pin, ...]:
@@ -156,7 +186,7 @@ class Pins:
 
     def _preferences(self, record: LayerRecord) -> tuple[Pin, ...]:
         """Return the pins to keep. They never come from what this run resolves, so its order does not matter."""
-        if record.tool == "apt" or (self.mode.upgrade and not self.mode.names):
+        if record.tool in _UNKEPT or (self.mode.upgrade and not self.mode.names):
             return ()
         kept = self.before.preferences(record, in_use=frozenset(identity for identity, _ in self.used_layers))
         return tuple(pin for pin in kept if not self.mode.upgrades(pin.name) and _fits(pin, record.request))
@@ -169,6 +199,13 @@ class Pins:
                 "forbids to resolve it. Run once without --image-locked (or run `imagebuild lock`) and commit the "
                 "lockfile."
             )
+
+
+def _unrecorded(base: str | None) -> BasePin | None:
+    """Return the pin of a base of which the lockfile says nothing: none at all, and what is this machine's own."""
+    if base == SCRATCH:
+        return BasePin(digest="", source="scratch")
+    return BasePin(digest="", source="published") if published_name(base) is not None else None
 
 
 def _fits(pin: Pin, request: Iterable[str]) -> bool:

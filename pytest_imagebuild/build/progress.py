@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Display", "NullProgress", "Progress", "Tally"]
+__all__ = ["Display", "Heard", "NullProgress", "Progress", "Tally"]
 
 
 class Progress(Protocol):
@@ -67,6 +68,48 @@ class NullProgress:
 
     def missed(self, title: str, reason: str) -> None:
         """Ignore it."""
+
+
+class Heard:
+    """Passes on what it hears, and notes the lines of some layers in `lines`.
+
+    `definitions` are those of the layers: a layer's name begins with its own.
+    """
+
+    def __init__(self, progress: Progress, definitions: Collection[str], lines: list[str]) -> None:
+        self._progress = progress
+        self._definitions = frozenset(definitions)
+        self._lines = lines
+
+    def said(self, layer: str, line: str) -> None:
+        """Note it, and pass it on."""
+        if layer.partition(":")[0] in self._definitions:
+            self._lines.append(line)
+        self._progress.said(layer, line)
+
+    def begun(self, layer: str, image: str, title: str) -> None:
+        """Pass it on."""
+        self._progress.begun(layer, image, title)
+
+    def built(self, layer: str, seconds: float) -> None:
+        """Pass it on."""
+        self._progress.built(layer, seconds)
+
+    def pinned(self, layer: str, seconds: float) -> None:
+        """Pass it on."""
+        self._progress.pinned(layer, seconds)
+
+    def failed(self, layer: str) -> None:
+        """Pass it on."""
+        self._progress.failed(layer)
+
+    def reused(self, layer: str) -> None:
+        """Pass it on."""
+        self._progress.reused(layer)
+
+    def missed(self, title: str, reason: str) -> None:
+        """Pass it on."""
+        self._progress.missed(title, reason)
 
 
 @dataclass(kw_only=True, slots=True)

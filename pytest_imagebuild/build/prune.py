@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imagebuild.build.inventory import Download, KeptLayer, downloads, inventory
+from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses
 
@@ -68,6 +69,7 @@ class _Prune:
         self._cache_dir = cache_dir
         self._options = options
         self._now = time.time()
+        self._named = frozenset(Names(cache_dir, engine.capabilities().identity).all().values())
 
     def remnants(self) -> Iterator[Pruned]:
         for remnant in self._engine.remnants():
@@ -95,7 +97,8 @@ class _Prune:
         total = sum(layer.stored.own_size for layer in layers)
         above = Counter(layer.built.labels.parent for layer in layers)
         for layer in layers:
-            if above[layer.key] or not self._may_go(layer, total):
+            # It has a name, by which somebody may want it.
+            if layer.key in self._named or above[layer.key] or not self._may_go(layer, total):
                 continue
             pruned = self._remove_layer(layer)
             yield pruned

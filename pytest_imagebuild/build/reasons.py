@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pytest_imagebuild.engines.protocol import BuiltLayer
+from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.plan.keys import MISS_WORDS, KeyInputs
 
 __all__ = ["miss_reason"]

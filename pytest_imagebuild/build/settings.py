@@ -30,7 +30,7 @@ class BuildSettings:
     cache_dir: Path
     mode: BuildMode
     network: StepNetwork
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def namespace(self) -> str:

@@ -1,4 +1,4 @@
-"""The uv binary for `uv_pip_install`: a wheel from the package index, verified, unpacked once into the cache folder."""
+"""The uv that is lent to steps: a wheel from the package index, verified, unpacked once into the cache folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.builder import Builder
 
@@ -59,7 +59,7 @@ def _unpack(wheel: bytes, binary: Path, version: str) -> None:
             content = archive.read(member)
     except (zipfile.BadZipFile, StopIteration) as error:
         raise ImageBuildError(
-            f"uv_pip_install: what the index gave as the wheel of uv {version} is none. Check the index."
+            f"uv: what the index gave as the wheel of uv {version} is none. Check the index."
         ) from error
     temporary = binary.with_name(f"{binary.name}.{os.getpid()}")
     try:
@@ -73,7 +73,7 @@ def _unpack(wheel: bytes, binary: Path, version: str) -> None:
 
 def _download(builder: Builder, version: str, platform: str, environment: Mapping[str, str]) -> bytes:
     if platform not in _TAGS:
-        raise ImageBuildError(f"uv_pip_install: there is no uv for {platform}. Use pip_install in this image.")
+        raise ImageBuildError(f"uv: there is no uv for {platform}. Use pip_install in this image.")
     index = _index(environment)
     page_url = f"{index.rstrip('/')}/uv/"
     try:
@@ -83,7 +83,7 @@ def _download(builder: Builder, version: str, platform: str, environment: Mappin
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise ImageBuildError(
-            f"uv_pip_install: uv {version} cannot be downloaded from {_shown(page_url)}: {error}. Check the network, "
+            f"uv: uv {version} cannot be downloaded from {_shown(page_url)}: {error}. Check the network, "
             "or set UV_DEFAULT_INDEX or PIP_INDEX_URL to an index that can be reached."
         ) from error
     pinned = builder.uv_wheels.get(platform) if version == builder.uv_version else None
@@ -91,7 +91,7 @@ def _download(builder: Builder, version: str, platform: str, environment: Mappin
     found = hashlib.sha256(wheel).hexdigest()
     if expected and found != expected:
         raise ImageBuildError(
-            f"uv_pip_install: the wheel of uv {version} from {_shown(page_url)} has sha256 {found}, expected "
+            f"uv: the wheel of uv {version} from {_shown(page_url)} has sha256 {found}, expected "
             f"{expected}. It was not used; check the index."
         )
     return wheel
@@ -117,7 +117,7 @@ def _find(page_url: str, version: str, tag: str) -> tuple[str, str]:
         if name.startswith(f"uv-{version}-py3-none-") and tag in name and name.endswith(".whl"):
             return urllib.parse.urljoin(page_url, urllib.parse.urldefrag(link).url), sha256
     raise ImageBuildError(
-        f"uv_pip_install: {_shown(page_url)} lists no wheel of uv {version} for {tag}. Choose another uv_version."
+        f"uv: {_shown(page_url)} lists no wheel of uv {version} for {tag}. Choose another uv_version."
     )
 
 
@@ -126,17 +126,14 @@ def _json_links(page: str, page_url: str) -> list[tuple[str, str]]:
         return [(item["url"], item.get("hashes", {}).get("sha256", "")) for item in json.loads(page)["files"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageBuildError(
-            f"uv_pip_install: {_shown(page_url)} is not the page of a package index. Check UV_DEFAULT_INDEX and "
-            "PIP_INDEX_URL."
+            f"uv: {_shown(page_url)} is not the page of a package index. Check UV_DEFAULT_INDEX and PIP_INDEX_URL."
         ) from error
 
 
 def _get(url: str) -> bytes:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in {"http", "https"}:
-        raise ImageBuildError(
-            f"uv_pip_install: {_shown(url)} is not an http address; uv is taken from a package index."
-        )
+        raise ImageBuildError(f"uv: {_shown(url)} is not an http address; uv is taken from a package index.")
     bare = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     request = urllib.request.Request(bare, headers={"Accept": _ACCEPT})  # noqa: S310 - the scheme was checked
     opener = urllib.request.build_opener(*_authentication(parts, bare))

@@ -11,10 +11,13 @@ import pytest
 from pytest_imagebuild.cli.building import build, lock
 from pytest_imagebuild.cli.display import complain
 from pytest_imagebuild.cli.doctor import doctor
+from pytest_imagebuild.cli.exporting import export
 from pytest_imagebuild.cli.loading import load
 from pytest_imagebuild.cli.ls import ls
+from pytest_imagebuild.cli.naming import unpublish
 from pytest_imagebuild.cli.prune import prune
 from pytest_imagebuild.cli.units import parse_age, parse_size
+from pytest_imagebuild.cli.volume import volume_create, volume_ls, volume_name, volume_rm
 from pytest_imagebuild.errors import ImageBuildError
 
 __all__ = ["main"]
@@ -60,6 +63,23 @@ def _parser() -> argparse.ArgumentParser:
             help="bring images from an archive into the engine",
             description="Bring the images of an archive, as `docker save` writes it or a tar of an OCI layout, into "
             "the engine. Image.from_registry finds them by the printed names.",
+        )
+    )
+    _add_export(
+        commands.add_parser(
+            "export",
+            help="write an image as an OCI archive, or its chain as a Dockerfile",
+            description="Build an image and write it as an archive that `docker load` and OCI tools take, or print a "
+            "Dockerfile that says what its chain says.",
+        )
+    )
+    _add_volume(commands.add_parser("volume", help="list, make and remove volumes, which no other command removes"))
+    _add_unpublish(
+        commands.add_parser(
+            "unpublish",
+            help="take away names that Image.publish gave",
+            description="Take away names that Image.publish gave; `imagebuild ls` shows them. The images stay until "
+            "`imagebuild prune` finds them unused.",
         )
     )
     _add_doctor(commands.add_parser("doctor", help="say what this machine can do, and what helps where it cannot"))
@@ -113,6 +133,34 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="ARCHIVE")
     parser.add_argument("--name", default="", help="name:tag for an image to which the archive gives none")
     _add_common(parser, load, verbose="show what the engine says")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="FILE.py:NAME|MODULE:NAME")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--oci", type=Path, metavar="PATH", help="write the built image to this archive")
+    how.add_argument("--dockerfile", action="store_true", help="print a Dockerfile for a build in this folder")
+    parser.add_argument("--name", metavar="NAME:TAG", help="what the image is called in the archive (default: NAME)")
+    _add_common(parser, export, verbose="show reasons and build output")
+
+
+def _add_volume(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("ls", help="list volumes: name, size, age, and which are in use")
+    listing.add_argument("--json", action="store_true", help="print one JSON document")
+    create = commands.add_parser("create", help="make an empty volume")
+    create.add_argument("name", type=volume_name, metavar="NAME")
+    remove = commands.add_parser("rm", help="remove volumes with all that is in them")
+    remove.add_argument("names", nargs="+", type=volume_name, metavar="NAME")
+    for one, run in ((listing, volume_ls), (create, volume_create), (remove, volume_rm)):
+        one.add_argument("--engine", help="engine (default: as pytest chooses)")
+        one.set_defaults(run=run)
+
+
+def _add_unpublish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="+", metavar="NAME[:TAG]")
+    parser.add_argument("--engine", help="engine (default: as pytest chooses)")
+    parser.set_defaults(run=unpublish)
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:

@@ -13,11 +13,11 @@ from pytest_imagebuild.cli.display import complain, say
 from pytest_imagebuild.dispatch.definitions import load_image
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
-from pytest_imagebuild.engines.protocol import BuiltLayer
+from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.options import Options, upgrade_names
 from pytest_imagebuild.terminal import BuildDisplay, summary_line
 
-__all__ = ["build", "lock"]
+__all__ = ["build", "lock", "open_workspace"]
 
 
 def build(parsed: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def build(parsed: argparse.Namespace) -> int:
     images = [load_image(name) for name in parsed.image]
     options = options_of(parsed)
     options = replace(options, force_build=options.force_build or parsed.force_build, locked=parsed.locked)
-    workspace = _open(options, parsed)
+    workspace = open_workspace(options, parsed)
     try:
         outcome = workspace.build(images, for_tests=False)
     finally:
@@ -55,7 +55,7 @@ def lock(parsed: argparse.Namespace) -> int:
     found = probe(parsed, collect=True)
     upgrade = None if parsed.upgrade is None else upgrade_names(parsed.upgrade)
     options = replace(found.options, locked=parsed.check, upgrade=upgrade)
-    workspace = _open(options, parsed)
+    workspace = open_workspace(options, parsed)
     # Only a run over all tests knows what nothing uses any more.
     prune = not parsed.path
     try:
@@ -69,7 +69,8 @@ def lock(parsed: argparse.Namespace) -> int:
     return _show_failures(filter(None, outcome.values()))
 
 
-def _open(options: Options, parsed: argparse.Namespace) -> Workspace:
+def open_workspace(options: Options, parsed: argparse.Namespace) -> Workspace:
+    """Open what builds images, and tell of it on standard output."""
     run = uuid.uuid4().hex
     engine = choose_engine(options.engine, run=run, cache_dir=options.cache_dir)
     display = BuildDisplay(stream=sys.stdout, verbose=parsed.verbose)

@@ -18,12 +18,15 @@ from pytest_imagebuild.worker.marker import images_of
 __all__ = ["images_in", "load_image"]
 
 
-def load_image(name: str) -> Image:
-    """Return the image that `FILE.py:NAME` or `MODULE:NAME` names. Raises ImageBuildError."""
+def load_image(name: str, base: Path | None = None) -> Image:
+    """Return the image that `FILE.py:NAME` or `MODULE:NAME` names. Raises ImageBuildError.
+
+    `base` is the folder that a relative path starts from, and where modules are found; None is the working directory.
+    """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
         raise ImageBuildError(f"{name!r} does not name an image. Write FILE.py:NAME or MODULE:NAME.")
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    module = _load_file(Path(base or "", place)) if place.endswith(".py") else _load_module(place, base)
     image = getattr(module, attribute, None)
     if not isinstance(image, Image):
         found = "nothing" if image is None else f"a {type(image).__name__}"
@@ -65,8 +68,8 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _load_module(name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))
+def _load_module(name: str, base: Path | None) -> ModuleType:
+    sys.path.insert(0, str(base or Path.cwd()))
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.findings import Finding
+from pytest_imagebuild.engines.gpus.host import host_gpus
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -41,6 +42,7 @@ def diagnose(cache_dir: Path) -> Diagnosis:
         engines={"docker": [_docker(cache_dir)], "embedded": _embedded(cache_dir)},
         common=[
             _cache(cache_dir),
+            _gpus(),
             _program("git", "project files are told from ignored ones", "sudo apt-get install git"),
             _program("mmdebstrap", "base images where no registry answers", "sudo apt-get install mmdebstrap"),
         ],
@@ -90,6 +92,13 @@ def _cache(folder: Path) -> Finding:
     found = f"{folder}, {free / 1e9:.1f} GB free"
     advice = "Make room with `imagebuild prune --older-than 14d`, or set IMAGEBUILD_CACHE_DIR to a larger disk."
     return Finding(name=name, good=free >= _LITTLE, found=found, advice=advice, needed=False)
+
+
+def _gpus() -> Finding:
+    host = host_gpus()
+    shown = [f"{found.gpu.name or found.gpu.id} ({', '.join(found.gpu.types) or 'any'})" for found in host.gpus]
+    found = ", ".join(shown) or f"none (looked at {', '.join(host.looked_at)})"
+    return Finding(name="GPUs", good=True, found=found, needed=False)
 
 
 def _program(name: str, purpose: str, advice: str) -> Finding:

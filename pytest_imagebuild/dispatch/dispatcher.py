@@ -11,17 +11,20 @@ from itertools import islice
 
 import pytest
 
-from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch import hosted, reports
+from pytest_imagebuild.dispatch.gpus import GpuWarning, warn_of_lost
 from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
-from pytest_imagebuild.dispatch.resources import shown_memory
 from pytest_imagebuild.dispatch.spares import AHEAD, Spares
 from pytest_imagebuild.dispatch.unenforced import LimitWarning, warn_of_limits
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.gpus.leases import Leases
 from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
+from pytest_imagebuild.image.resources import shown_memory
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
-from pytest_imagebuild.session.wire import Message, Output
+from pytest_imagebuild.session.wire import Asked, Message, Output
 
 __all__ = ["Dispatcher"]
 
@@ -58,6 +61,7 @@ class _Line:
     """
 
     files: tuple[str, ...]
+    replay: Replay
     spares: Spares | None = None
     in_place: bool | None = None
     warned: bool = False
@@ -91,22 +95,28 @@ class Dispatcher:
         requests: Mapping[pytest.Item, Request],
         start: StartSession,
         capabilities: Capabilities,
+        *,
+        gpus: Callable[[], GpuInventory],
+        leases: Leases,
     ) -> None:
         self._requests = requests
         self._capabilities = capabilities
         self._start = start
+        self._gpus = gpus
+        self._leases = leases
+        leases.when_short(self._give_up_gpus)
         items: dict[SessionKey, list[pytest.Item]] = {}
         for item, request in requests.items():
             items.setdefault(request.session, []).append(item)
-        self._lines = {key: self._line(key, of_session) for key, of_session in items.items()}
         self._after = {item: after for of_session in items.values() for item, after in _successors(of_session)}
-        self._replay = Replay(config, {plain_nodeid(item): item.nodeid for item in requests})
+        self._lines = {key: self._line(config, key, of_session) for key, of_session in items.items()}
         # A worker that is ahead prints what belongs to the next item.
-        self._pipelines = _runs_everything_in_order(config) and not self._replay.live
+        is_live = any(line.replay.live for line in self._lines.values())
+        self._pipelines = _runs_everything_in_order(config) and not is_live
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
         self._starting: set[Future[Session]] = set()
         self._started: set[Session] = set()
-        self._ending: list[Future[list[Message]]] = []
+        self._ending: list[tuple[Replay, Future[list[Message]]]] = []
 
     @property
     def sessions(self) -> list[SessionKey]:
@@ -116,6 +126,11 @@ class Dispatcher:
     def fail(self, key: SessionKey, error: Exception) -> None:
         """Let every item of a session fail in set-up with `error`."""
         self._lines[key].broken = _broken(error)
+
+    def adopt(self, key: SessionKey, session: Session) -> None:
+        """Let a session that has collected already run the items of its key."""
+        self._lines[key].session = session
+        self._started.add(session)
 
     def broken(self, item: pytest.Item) -> bool:
         """Tell whether it is known already that `item` will fail in set-up."""
@@ -134,16 +149,19 @@ class Dispatcher:
         `nextitem` is what pytest runs next, None if `item` is the last.
         """
         request = self._requests.get(item)
+        self._give_up_gpus(request, wanted=self._leases.wanted)
         if request is None:
             return False
         line = self._lines[request.session]
         following = self._following(line, item, nextitem)
         if line.spares is not None:
-            turn = _Turn(item, request, None, None, self._upcoming(following))
+            # Each would hold a GPU while it waits.
+            upcoming = () if request.session.gpu else self._upcoming(following)
+            turn = _Turn(item, request, None, None, upcoming)
         else:
             certain = following if self._pipelines and following is nextitem else None
             turn = _Turn(item, request, following, certain)
-        reports.publish(item, self._reports(line, turn))
+        reports.publish(item, nextitem, self._reports(line, turn))
         if following is None:
             self._finish(line)
         elif line.spares is not None and not line.in_place:
@@ -154,9 +172,9 @@ class Dispatcher:
         """Tear down what the sessions still hold, and end them."""
         for line in self._lines.values():
             self._finish(line)
-        for messages in self._ending:
+        for replay, messages in self._ending:
             for message in messages.result():
-                self._replay.late(message)
+                replay.late(message)
         self._ending.clear()
 
     def stop(self) -> None:
@@ -197,7 +215,7 @@ class Dispatcher:
             return
         try:
             self._warn_once(line, turn)
-        except LimitWarning as warning:
+        except (LimitWarning, GpuWarning) as warning:
             yield from reports.setup_error(turn.item, str(warning))
             return
         phases: list[str] = []
@@ -209,7 +227,10 @@ class Dispatcher:
                     line.spares.prepare(() if line.in_place else turn.upcoming)
                 if session.collected is None and isinstance(message, Output):
                     continue  # the collection here printed it already
-                for report in self._replay.reports(turn.item, message):
+                if isinstance(message, Asked):
+                    session.answer(hosted.answer(turn.item, message.name))
+                    continue
+                for report in line.replay.reports(turn.item, message):
                     if report.nodeid == turn.item.nodeid:
                         phases.append(str(report.when))
                     yield report
@@ -220,6 +241,7 @@ class Dispatcher:
         if not line.warned:
             line.warned = True
             warn_of_limits(turn.item, turn.request.session, self._capabilities)
+            warn_of_lost(turn.item, turn.request.session, self._gpus, self._capabilities.engine)
 
     def _messages(self, line: _Line, session: Session, turn: _Turn) -> Iterator[Message]:
         """Let the worker run an item, and know of the one after it if that is certain to be run."""
@@ -243,12 +265,14 @@ class Dispatcher:
             line.session = starting.result() if starting else self._open(turn.request.session, line.files)
         return line.session
 
-    def _line(self, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
+    def _line(self, config: pytest.Config, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
         files = tuple(dict.fromkeys(str(item.path) for item in items))
+        names = {plain_nodeid(item): item.nodeid for item in items}
+        replay = Replay(config, names, getattr(items[0], "image_label", ""))
         if key.isolation == "session":
-            return _Line(files=files)
-        spares = Spares(lambda file: self._begin(key, (file,)), self._end_unused)
-        return _Line(files=files, spares=spares)
+            return _Line(files=files, replay=replay)
+        spares = Spares(lambda file: self._begin(key, (file,)), lambda unused: self._end_unused(replay, unused))
+        return _Line(files=files, replay=replay, spares=spares)
 
     def _begin(self, key: SessionKey, files: Sequence[str]) -> Future[Session]:
         begun = self._pool.submit(self._open, key, files)
@@ -286,6 +310,14 @@ class Dispatcher:
         if when != "teardown":
             yield reports.passed(item, when="teardown")
 
+    def _give_up_gpus(self, request: Request | None = None, *, wanted: Callable[[], bool] = lambda: True) -> None:
+        """End sessions with GPUs that `request` is not for. Nothing runs in them: only one item runs at a time."""
+        keys = [key for key in self._lines if key.gpu and (request is None or key != request.session)]
+        idle = [self._lines[key] for key in keys if self._lines[key].session is not None]
+        if idle and wanted():
+            for line in idle:
+                self._finish(line)
+
     def _finish(self, line: _Line) -> None:
         """Begin to end what a line has running. What it still has to say is for `finish`."""
         if line.asked is not None:
@@ -295,19 +327,19 @@ class Dispatcher:
             line.spares.prepare(())
         starting, line.starting = line.starting, None
         if starting is not None:
-            self._end_unused(starting)
+            self._end_unused(line.replay, starting)
         self._end(line)
 
     def _end(self, line: _Line) -> None:
         """Begin to end the session that runs."""
         session, line.session = line.session, None
         if session is not None:
-            self._ending.append(self._pool.submit(self._last_messages, session))
+            self._ending.append((line.replay, self._pool.submit(self._last_messages, session)))
 
-    def _end_unused(self, starting: Future[Session]) -> None:
+    def _end_unused(self, replay: Replay, starting: Future[Session]) -> None:
         """Begin to end a session that no item has used, or let it not start at all."""
         if not starting.cancel():
-            self._ending.append(self._pool.submit(self._last_messages_of, starting))
+            self._ending.append((replay, self._pool.submit(self._last_messages_of, starting)))
 
     def _last_messages_of(self, starting: Future[Session]) -> list[Message]:
         with suppress(ImageBuildError):

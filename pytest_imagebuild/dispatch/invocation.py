@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,17 @@ import pytest
 from pytest_imagebuild.options import INI_KEYS
 from pytest_imagebuild.session.tree import ProjectTree
 
-__all__ = ["environment", "import_path", "ini_names", "worker_options"]
+__all__ = [
+    "OwnRun",
+    "environment",
+    "import_path",
+    "ini_names",
+    "only_shows",
+    "own_arguments",
+    "own_options",
+    "parsed_so_far",
+    "worker_options",
+]
 
 _OFF: Mapping[str, Any] = {
     "basetemp": None,  # a folder of the host, under xdist one that no container has
@@ -49,7 +62,10 @@ _OFF: Mapping[str, Any] = {
 """Options that act on the controller, with the value that switches them off in a worker."""
 
 _OURS = {
+    "image",
+    "image_arguments",
     "no_image",
+    "gpu_missing",
     "image_engine",
     "force_build",
     "ignore_image_cache",
@@ -78,6 +94,68 @@ def worker_options(config: pytest.Config) -> dict[str, Any]:
         options["color"] = "yes" if config.get_terminal_writer().hasmarkup else "no"
     options["override_ini"] = [*(getattr(config.option, "override_ini", None) or []), "required_plugins="]
     return options
+
+
+_SHOWING = ("showfixtures", "show_fixtures_per_test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnRun:
+    """A command line that a worker reads itself, what plugins of the host can read in it, and folders to leave out.
+
+    With `shows`, it is one that runs no test, as `--fixtures`.
+    """
+
+    arguments: tuple[str, ...]
+    foreign_options: tuple[Mapping[str, object], ...]
+    ignored: tuple[str, ...] = ()
+    shows: bool = False
+
+
+def own_arguments(config: pytest.Config) -> tuple[str, ...]:
+    """Return the command line of the run as the user has given it, but for what is done on the host."""
+    # An xdist worker was told by its controller.
+    told = getattr(config.option, "image_arguments", None)
+    if told is not None:
+        return tuple(told)
+    given = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(os.fspath, config.invocation_params.args)]
+    kept: list[str] = []
+    for argument in given:
+        if kept and kept[-1] == "-p" and argument in _OUR_PLUGINS:
+            kept.pop()
+        elif not argument.startswith("-p") or argument[2:].strip() not in _OUR_PLUGINS:
+            kept.append(argument)
+    return tuple(kept)
+
+
+def own_options(config: pytest.Config, own: OwnRun) -> dict[str, Any]:
+    """Return the option values to put over those that a worker has read itself."""
+    options = dict(_OFF)
+    del options["file_or_dir"]
+    if own.shows:
+        for name in _SHOWING:
+            del options[name]
+        options["color"] = "yes" if sys.stdout.isatty() else "no"
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        options["color"] = "yes" if config.get_terminal_writer().hasmarkup else "no"
+    if own.ignored:
+        options["ignore"] = [*(config.getoption("ignore") or ()), *own.ignored]
+    return options
+
+
+def only_shows(config: pytest.Config) -> bool:
+    """Tell whether this run shows fixtures and runs no test."""
+    return any(config.getoption(name, False) for name in _SHOWING)
+
+
+@contextmanager
+def parsed_so_far(config: pytest.Config) -> Iterator[None]:
+    """Let options be read while pytest still parses its command line."""
+    before, config.option = config.option, config.known_args_namespace
+    try:
+        yield
+    finally:
+        config.option = before
 
 
 def ini_names() -> list[str]:

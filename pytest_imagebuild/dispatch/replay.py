@@ -7,12 +7,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
+from _pytest.junitxml import xml_key
 
-from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch import covering, reports
 from pytest_imagebuild.session.reports import warning_message
-from pytest_imagebuild.session.wire import Done, Interrupted, Message, Missing, Output, Report, WarningSeen
+from pytest_imagebuild.session.wire import (
+    Done,
+    Interrupted,
+    JUnitProperty,
+    Measured,
+    Message,
+    Missing,
+    Output,
+    Report,
+    Summary,
+    WarningSeen,
+)
 
-__all__ = ["Replay"]
+__all__ = ["SUMMARIES", "Replay"]
+
+SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
+"""What plugins of images say at the end of this run, each with what the ids of tests show of the image."""
 
 
 def _failed_subtests_key() -> pytest.StashKey[dict[Any, int]] | None:
@@ -31,10 +46,15 @@ class _Writer(Protocol):
 
 
 class Replay:
-    """Replays messages. `names` are the node ids that pytest uses here, by those that the workers use."""
+    """Replays messages of one session.
 
-    def __init__(self, config: pytest.Config, names: Mapping[str, str]) -> None:
+    `label` is what the ids of its items show of their image, `names` are the node ids that pytest uses here, by those
+    that the worker uses.
+    """
+
+    def __init__(self, config: pytest.Config, names: Mapping[str, str], label: str = "") -> None:
         self._config = config
+        self._label = label
         self._names = names
         self.live: bool = config.getoption("capture") != "fd" or config.getoption("setupshow", False)
         """Whether output goes to the terminal as it comes, between the words of the reports."""
@@ -59,17 +79,32 @@ class Replay:
             case Done(stop=str(reason)):
                 item.session.shouldstop = reason
             case _:
-                self._aside(item, message)
+                self._aside(item.ihook, message)
 
     def late(self, message: Message) -> None:
         """Replay what came after the last item: fixtures that failed at their end."""
-        if isinstance(message, Report):
-            self._config.hook.pytest_runtest_logreport(report=self._native(message.data))
+        match message:
+            case Report():
+                self._config.hook.pytest_runtest_logreport(report=self._native(message.data))
+            case _:
+                self._aside(self._config.hook, message)
 
-    def _aside(self, item: pytest.Item, message: Message) -> None:
+    def collection(self, message: Message) -> None:
+        """Replay what came while the worker collected, which nothing here did. Raises what ended the whole run."""
+        match message:
+            case Interrupted(kind="exit", reason=reason, returncode=returncode):
+                pytest.exit(reason, returncode)
+            case Interrupted():
+                raise KeyboardInterrupt
+            case WarningSeen(when="config"):
+                pass  # the controller gives the same ones
+            case _:
+                self._aside(self._config.hook, message)
+
+    def _aside(self, hook: Any, message: Message) -> None:
         match message:
             case WarningSeen():
-                item.ihook.pytest_warning_recorded.call_historic(
+                hook.pytest_warning_recorded.call_historic(
                     kwargs={
                         "warning_message": warning_message(message),
                         "nodeid": self._names.get(message.nodeid, message.nodeid),
@@ -77,12 +112,28 @@ class Replay:
                         "location": message.location,
                     }
                 )
+            case JUnitProperty():
+                self._to_junit(message)
+            case Summary(text=text):
+                self._config.stash.setdefault(SUMMARIES, []).append((self._label, text))
+            case Measured():
+                covering.write(self._config, message)
             case Output(stream=stream, data=text) if self.live:
                 target = sys.stderr if stream == "stderr" else sys.stdout
                 target.write(text)
                 target.flush()
             case _:
                 pass
+
+    def _to_junit(self, message: JUnitProperty) -> None:
+        file = self._config.stash.get(xml_key, None)
+        if file is None:
+            return
+        if message.item is None:
+            file.add_global_property(message.name, message.value)
+        else:
+            # As the fixture does: by the node id, so that the reports of the item find it.
+            file.node_reporter(self._names.get(message.item, message.item)).add_attribute(message.name, message.value)
 
     def _native(self, data: Mapping[str, Any]) -> pytest.TestReport:
         """Return the report as an object of pytest's; a kind that nothing here knows becomes a plain one."""
@@ -113,6 +164,7 @@ class Replay:
         # Loaded if there is any such class.
         case = getattr(sys.modules.get("unittest"), "TestCase", None)
         of_unittest = isinstance(item, pytest.Function) and item.cls and case and issubclass(item.cls, case)
+        of_unittest = of_unittest or getattr(item, "kind", "") == "TestCaseFunction"
         if _FAILED_SUBTESTS is not None and not of_unittest:
             self._config.stash[_FAILED_SUBTESTS][getattr(report, "id", report.nodeid)] += 1
 

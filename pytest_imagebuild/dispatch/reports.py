@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import pytest
 
-__all__ = ["Phase", "failed", "passed", "publish", "setup_error", "skipped"]
+__all__ = ["Phase", "failed", "passed", "publish", "setup_error", "skipped", "tear_down"]
 
 Phase = Literal["setup", "call", "teardown"]
 
 
-def publish(item: pytest.Item, of_item: Iterable[pytest.TestReport]) -> None:
+def publish(item: pytest.Item, nextitem: pytest.Item | None, of_item: Iterable[pytest.TestReport]) -> None:
     """Give pytest the reports of an item, as its own protocol does."""
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in of_item:
         hook.pytest_runtest_logreport(report=report)
+    tear_down(item, nextitem)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def tear_down(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Tear down what tests of the host before `item` have set up and `nextitem` does not need, as pytest expects."""
+    state = item.session._setupstate  # noqa: SLF001 - what pytest_runtest_teardown does
+    needed = nextitem.listchain() if nextitem is not None else []
+    if all(node in needed for node in state.stack):
+        return
+    capture = item.config.pluginmanager.get_plugin("capturemanager")
+    with capture.item_capture("teardown", item) if capture else nullcontext():
+        call = pytest.CallInfo.from_call(
+            lambda: state.teardown_exact(nextitem),
+            when="teardown",
+            reraise=(pytest.exit.Exception, KeyboardInterrupt),
+        )
+    if call.excinfo is not None:
+        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        item.ihook.pytest_runtest_logreport(report=report)
 
 
 def failed(item: pytest.Item, text: str, *, when: Phase, sections: Sequence[tuple[str, str]] = ()) -> pytest.TestReport:

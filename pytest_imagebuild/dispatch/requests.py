@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import pytest
 
-from pytest_imagebuild.dispatch.resources import bytes_of, cores_of
 from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.image.gpu import GpuRequest, read_gpus
+from pytest_imagebuild.image.resources import bytes_of, cores_of
+from pytest_imagebuild.image.secret import Secret
+from pytest_imagebuild.image.volume import Mounted, mounted_at, mounted_twice
 from pytest_imagebuild.worker.marker import image_of
 
 __all__ = ["Request", "SessionKey", "plain_nodeid", "request_of"]
 
-ARGUMENTS = ("cpu", "memory", "timeout", "env", "network", "isolation")
+ARGUMENTS = ("gpu", "cpu", "memory", "timeout", "env", "secrets", "volumes", "network", "isolation")
 
 Isolation = Literal["session", "test"]
 _Value = TypeVar("_Value")
@@ -24,15 +27,23 @@ _Value = TypeVar("_Value")
 class SessionKey:
     """What items must have in common to share a session.
 
-    `environment` is sorted pairs, `memory` in bytes, `cpu` in cores. Items of the isolation `test` have a session each.
+    `environment` is sorted pairs, `memory` in bytes, `cpu` in cores, `gpu` the best first, `volumes` by sorted paths.
+    `held` are the values that the secrets themselves hold: two that are equal can differ in them. Items of the
+    isolation `test` have a session each. With `collects`, a folder and a label, the worker itself says
+    what the items of that folder are.
     """
 
     image: Image
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    held: tuple[tuple[tuple[str, str], ...], ...] = field(default=(), repr=False)
     network: bool = True
     memory: int | None = None
     cpu: float | None = None
     isolation: Isolation = "session"
+    volumes: Mounted = ()
+    gpu: tuple[GpuRequest, ...] = ()
+    collects: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +55,10 @@ class Request:
 
 
 def request_of(item: pytest.Item) -> Request | None:
-    """Return what `item` asks for; None for an item without the marker. Raises pytest.UsageError."""
+    """Return what `item` asks for; None for an item that runs on the host. Raises pytest.UsageError."""
+    given = getattr(item, "request", None)
+    if isinstance(given, Request):
+        return given
     marker = item.get_closest_marker("image")
     if marker is None:
         return None
@@ -53,21 +67,31 @@ def request_of(item: pytest.Item) -> Request | None:
     if not isinstance(image, Image):
         found = "nothing" if not marker.args else f"{type(image).__name__} {image!r}"
         raise _usage(item, f"it takes an Image, found {found}. Write @pytest.mark.image(Image.debian_slim())")
+    secrets = _secrets(item, marker.kwargs)
     return Request(
         session=SessionKey(
             image=image,
             environment=_environment(item, marker.kwargs),
+            secrets=secrets,
+            held=tuple(secret.held for secret in secrets),
             network=_network(item, marker.kwargs),
             memory=_resource(item, bytes_of, marker.kwargs.get("memory")),
             cpu=_resource(item, cores_of, marker.kwargs.get("cpu")),
             isolation=_isolation(item, marker.kwargs),
+            volumes=_volumes(item, marker.kwargs),
+            gpu=_gpu(item, marker.kwargs.get("gpu")),
         ),
         timeout=_timeout(item, marker.kwargs),
     )
 
 
 def plain_nodeid(item: pytest.Item) -> str:
-    """Return the node id as the collection gave it: under `--dist=loadgroup` xdist's workers append the group."""
+    """Return the node id that an item has inside.
+
+    It is what the collection gave: under `--dist=loadgroup` xdist's workers append the group. A stand-in knows it.
+    """
+    if isinstance(inside := getattr(item, "inside", None), str):
+        return inside
     if not item.config.getoption("loadgroup", False):
         return item.nodeid
     names = {
@@ -98,6 +122,20 @@ def _environment(item: pytest.Item, arguments: Mapping[str, Any]) -> tuple[tuple
     return tuple(sorted(value.items()))
 
 
+def _secrets(item: pytest.Item, arguments: Mapping[str, Any]) -> tuple[Secret, ...]:
+    value = arguments.get("secrets")
+    if value is None:
+        return ()
+    # What is found is not shown: who passes a text here, passes the secret itself.
+    rule = "secrets takes a list of Secret instances"
+    if not isinstance(value, (list, tuple)):
+        raise _usage(item, f"{rule}, found {type(value).__name__}")
+    for secret in value:
+        if not isinstance(secret, Secret):
+            raise _usage(item, f"{rule}, found {type(secret).__name__} in it")
+    return tuple(value)
+
+
 def _network(item: pytest.Item, arguments: Mapping[str, Any]) -> bool:
     value = arguments.get("network", True)
     if not isinstance(value, bool):
@@ -112,6 +150,13 @@ def _resource(item: pytest.Item, read: Callable[[object], _Value], value: object
         raise _usage(item, str(error)) from None
 
 
+def _gpu(item: pytest.Item, value: object) -> tuple[GpuRequest, ...]:
+    try:
+        return read_gpus(value, fallbacks=True)
+    except ValueError as error:
+        raise _usage(item, str(error).removesuffix(".")) from None
+
+
 def _isolation(item: pytest.Item, arguments: Mapping[str, Any]) -> Isolation:
     match arguments.get("isolation", "session"):
         case "session":
@@ -120,6 +165,16 @@ def _isolation(item: pytest.Item, arguments: Mapping[str, Any]) -> Isolation:
             return "test"
         case found:
             raise _usage(item, f'isolation takes "session" or "test", found {found!r}')
+
+
+def _volumes(item: pytest.Item, arguments: Mapping[str, Any]) -> Mounted:
+    try:
+        volumes = mounted_at(arguments.get("volumes"))
+    except ValueError as error:
+        raise _usage(item, str(error)) from None
+    if (problem := mounted_twice(volumes)) is not None:
+        raise _usage(item, problem)
+    return volumes
 
 
 def _timeout(item: pytest.Item, arguments: Mapping[str, Any]) -> float | None:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import pytest
 
 from pytest_imagebuild.build.progress import Display
 from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
-from pytest_imagebuild.dispatch.requests import Request, request_of
+from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
+from pytest_imagebuild.dispatch.invocation import OwnRun
+from pytest_imagebuild.dispatch.replay import SUMMARIES
+from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
-from pytest_imagebuild.engines.protocol import BuiltLayer, Service, ServiceSpec
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import Service, ServiceSpec
 from pytest_imagebuild.errors import (
     EngineError,
     EngineUnavailableError,
+    ImageBuildError,
     LockfileError,
     UnknownVersionError,
 )
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.options import Options
+from pytest_imagebuild.session.session import Session
+from pytest_imagebuild.worker.marker import label_of
+from pytest_imagebuild.worker.words import known_plugins
 
 __all__ = ["Run"]
 
@@ -39,10 +49,17 @@ class Run:
         self._options = options
         self.display = display
         self.identity = _run_identity(config)
+        self.labels: list[str] = []
+        """What the ids of tests show that run in one of several images."""
         self._workspace: Workspace | None = None
         self._dispatcher: Dispatcher | None = None
         self._is_worker = hasattr(config, "workerinput")
+        self._outcomes: dict[Image, BuiltLayer | Exception] = {}
+        self._layers: dict[Image, BuiltLayer] = {}
+        self._starter: SessionStarter | None = None
+        self._begun: dict[SessionKey, Session] = {}
         self._refusal = ""
+        self._without_gpu: Mapping[pytest.Item, str] = {}
 
     @property
     def workspace(self) -> Workspace:
@@ -59,6 +76,9 @@ class Run:
         """
         try:
             requests = {item: request for item in items if (request := request_of(item))}
+            self.labels = _labels(requests)
+            if requests:
+                requests = self._with_gpus(requests)
             if requests:
                 self._dispatcher = self._prepare(requests)
         except pytest.UsageError as error:
@@ -68,10 +88,46 @@ class Run:
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run `item` in its container, if it is marked. Returns whether it was."""
-        if self._refusal and item.get_closest_marker("image"):
-            reports.publish(item, reports.setup_error(item, self._refusal))
+        if self._refusal and (item.get_closest_marker("image") or isinstance(getattr(item, "request", None), Request)):
+            reports.publish(item, nextitem, reports.setup_error(item, self._refusal))
+            return True
+        if item in self._without_gpu:
+            fail = self._options.gpu_missing == "fail"
+            reports.publish(item, nextitem, reports_of_missing(item, self._without_gpu[item], fail=fail))
             return True
         return self._dispatcher is not None and self._dispatcher.run(item, nextitem)
+
+    def begin(self, wanted: Mapping[SessionKey, OwnRun]) -> dict[SessionKey, Session | Exception]:
+        """Build the images of sessions that collect by themselves and start them, or return what keeps them from it.
+
+        Raises pytest.UsageError.
+        """
+        built = self._build(list(dict.fromkeys(key.image for key in wanted)))
+        begun: dict[SessionKey, Session | Exception] = {}
+        for key, own in wanted.items():
+            outcome = built[key.image]
+            if not isinstance(outcome, BuiltLayer):
+                begun[key] = outcome
+                continue
+            starter = self._sessions()
+            starter.own[key] = own
+            try:
+                begun[key] = self._begun[key] = starter.begin(key)
+            except ImageBuildError as error:
+                begun[key] = error
+        return begun
+
+    def collect(self, key: SessionKey, arguments: Sequence[str]) -> None:
+        """Tell a session that collects by itself what to collect; one that takes its place is told the same."""
+        self._sessions().collected[key] = arguments
+        self._begun[key].collect(arguments, known_plugins(self._config))
+
+    def end_begun(self) -> None:
+        """End the sessions that have no items to run."""
+        while self._begun:
+            _, session = self._begun.popitem()
+            with suppress(EngineError):
+                session.stop()
 
     def broken(self, item: pytest.Item) -> bool:
         """Tell whether the image of `item` could not be built."""
@@ -86,6 +142,7 @@ class Run:
         """End everything at once and let go of the engine."""
         if self._dispatcher:
             self._dispatcher.stop()
+        self.end_begun()
         if self._workspace:
             workspace, self._workspace = self._workspace, None
             workspace.close()
@@ -113,24 +170,52 @@ class Run:
         name = self._workspace.engine.name
         return {"reused": tally.reused, "built": tally.built, "seconds": tally.seconds, "engine": name}
 
+    @property
+    def summaries(self) -> list[tuple[str, str]]:
+        """What plugins of images say at the end, each with what the ids of tests show of the image."""
+        return self._config.stash.get(SUMMARIES, [])
+
+    def remarks(self) -> list[str]:
+        """Return what else the user should know at the end."""
+        if files := left_out(self._config):
+            return [f"coverage of {files} files is left out: only images have them, and coverage's [paths] maps none"]
+        return []
+
     def drop_after_workers(self) -> None:
         """Remove the throw-away layers of an xdist run, once its workers are gone."""
         if self._options.ignore_cache:
             workspace = self.workspace
             workspace.close()
 
+    def _with_gpus(self, requests: Mapping[pytest.Item, Request]) -> dict[pytest.Item, Request]:
+        """Leave out the items for which there is no GPU here: their images need not be built."""
+        if not self._options.build_only:
+            self._without_gpu = missing_gpus(requests, self._look_for_gpus)
+        return {item: request for item, request in requests.items() if item not in self._without_gpu}
+
+    def _look_for_gpus(self) -> GpuInventory:
+        return self.workspace.engine.gpus()
+
     def _prepare(self, requests: Mapping[pytest.Item, Request]) -> Dispatcher:
         """Build what the items ask for, and return what runs them. Raises pytest.UsageError."""
         built = self._build(list(dict.fromkeys(request.session.image for request in requests.values())))
-        layers = {image: layer for image, layer in built.items() if isinstance(layer, BuiltLayer)}
-        starter = SessionStarter(self._config, self.workspace, layers)
-        dispatcher = Dispatcher(self._config, requests, starter, self.workspace.engine.capabilities())
+        engine, leases = self.workspace.engine, self.workspace.builder.leases
+        starter = self._sessions()
+        dispatcher = Dispatcher(self._config, requests, starter, engine.capabilities(), gpus=engine.gpus, leases=leases)
         for key in dispatcher.sessions:
             outcome = built[key.image]
             if not isinstance(outcome, BuiltLayer):
                 dispatcher.fail(key, outcome)
+            elif key in self._begun:
+                dispatcher.adopt(key, self._begun.pop(key))
+        self.end_begun()
         if not self._options.build_only:
-            sound = [key for key in dispatcher.sessions if key.image in layers]
+            # One with a GPU starts when its turn comes: until then, somebody else may need it.
+            sound = [
+                key
+                for key in dispatcher.sessions
+                if isinstance(built[key.image], BuiltLayer) and not key.gpu and key.collects is None
+            ]
             # Which of its items an xdist worker will run, nobody knows yet.
             dispatcher.start(sound[: 1 if self._is_worker else AT_ONCE])
         return dispatcher
@@ -162,7 +247,19 @@ class Run:
             ) from error
         return workspace
 
-    def _build(self, images: Sequence[Image]) -> dict[Image, BuiltLayer | Exception]:
+    def _sessions(self) -> SessionStarter:
+        """Return what starts sessions, of the images that are built when it is asked to."""
+        if self._starter is None:
+            self._starter = SessionStarter(self._config, self.workspace, self._layers, self.display.note)
+        return self._starter
+
+    def _build(self, images: Sequence[Image]) -> Mapping[Image, BuiltLayer | Exception]:
+        """Build what this run has not built before. Raises pytest.UsageError."""
+        if missing := [image for image in images if image not in self._outcomes]:
+            self._outcomes.update(self._built_now(missing))
+        return self._outcomes
+
+    def _built_now(self, images: Sequence[Image]) -> dict[Image, BuiltLayer | Exception]:
         with self.display.showing():
             built = self.workspace.build(images, for_tests=True)
         for error in built.values():
@@ -173,6 +270,7 @@ class Run:
             for image, layer in sound.items():
                 # Below the runtime layer is the image as its definition says.
                 self._announce(image, self.workspace.engine.find(layer.labels.parent, layer.labels.namespace) or layer)
+        self._layers.update(sound)
         if sound:
             self.display.note(self._header(list(sound)))
         return built
@@ -188,6 +286,11 @@ class Run:
         self._config.hook.pytest_image_built(
             config=self._config, image=image, key=layer.labels.key, reference=layer.reference
         )
+
+
+def _labels(items: Iterable[pytest.Item]) -> list[str]:
+    found = {getattr(item, "image_label", None) or label_of(item) for item in items}
+    return sorted(label for label in found if label)
 
 
 def _run_identity(config: pytest.Config) -> str:

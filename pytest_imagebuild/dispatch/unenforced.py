@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from pytest_imagebuild.dispatch.requests import SessionKey
-from pytest_imagebuild.dispatch.resources import shown_cores, shown_memory
 from pytest_imagebuild.engines.protocol import Capabilities
+from pytest_imagebuild.image.resources import shown_cores, shown_memory
 
 __all__ = ["LimitWarning", "warn_of_limits"]
 

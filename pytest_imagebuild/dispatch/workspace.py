@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_imagebuild.build.builder import ImageBuilder
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
+from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.build.pins import Pins
-from pytest_imagebuild.build.progress import Progress
+from pytest_imagebuild.build.progress import Heard, Progress
 from pytest_imagebuild.build.settings import BuildMode, BuildSettings
 from pytest_imagebuild.build.work import StepNetwork
+from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.network import HostNetwork
-from pytest_imagebuild.engines.protocol import BuiltLayer, Engine
+from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.chain import Image
@@ -124,6 +127,22 @@ class Workspace:
             *(f"no image uses the record of {record.reference}" for record in unused.bases),
             *(f"no image uses the record of {record.tool} {' '.join(record.request)}" for record in unused.layers),
         ]
+
+    @contextmanager
+    def heard(self, image: Image, lines: list[str]) -> Iterator[None]:
+        """Note meanwhile what the steps of an image print. Raises what is wrong with its definition."""
+        progress = self.builder.progress
+        definitions = {layer.definition for layer in self._plan(image).layers}
+        self.builder.progress = Heard(progress, definitions, lines)
+        try:
+            yield
+        finally:
+            self.builder.progress = progress
+
+    def publish(self, layer: BuiltLayer, name: str) -> None:
+        """Give the image of a layer a name, by which a chain can begin with it. Raises EngineError."""
+        names = Names(self.options.cache_dir, self.engine.capabilities().identity)
+        names.publish(name, layer, self.engine, self.run, lambda _: None)
 
     def close(self) -> None:
         """Drop what this run must not leave, and let go of the engine."""

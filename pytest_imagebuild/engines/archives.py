@@ -35,6 +35,21 @@ class Archives:
             fresh = self._latest(reference)
             return fresh if fresh is not None else self._bootstrap(reference, output)
 
+    def stand_in(self, reference: str, registry: str, said: str, load: str, output: Output) -> str:
+        """Return the digest of the archive that stands in for a registry which cannot be reached.
+
+        `said` is what was met instead of an answer, `load` the command that brings images into the engine. Raises
+        BaseImageError for a reference that Debian's packages cannot make.
+        """
+        if not bootstrap.supports(reference):
+            raise BaseImageError(
+                f"the base image {reference} was asked of {registry}, which cannot be reached: {said}. Only "
+                f"`python:3.X-slim*` and `debian:*` can be made without a registry; connect, or load the image with "
+                f"`{load}`."
+            )
+        output(f"{reference}: {registry} cannot be reached, so it is made from Debian's own packages")
+        return self.make(reference, output)
+
     def get(self, reference: str, digest: str, output: Output) -> Path:
         """Return the archive of a pinned digest. Raises BaseImageError when it cannot be made any more."""
         path = self._path(digest)

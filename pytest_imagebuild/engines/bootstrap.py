@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_imagebuild.engines.configuration import PATH
 from pytest_imagebuild.engines.mmdebstrap import Mmdebstrap, find_mmdebstrap
 from pytest_imagebuild.errors import BaseImageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["bootstrap", "suite_for", "supports"]
+__all__ = ["bootstrap", "command_of", "suite_for", "supports"]
 
 _PREFIX = r"(?:(?:docker\.io/)?library/)?"
 _PYTHON = re.compile(_PREFIX + r"python:(?P<series>3\.\d+)(?:\.\d+)?-slim(?:-[a-z]+)?")
@@ -56,7 +57,7 @@ _NO_MARKER = "path-exclude=/usr/lib/python3*/EXTERNALLY-MANAGED"
 
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": PATH,
     "PYTHONHASHSEED": "0",
     # Any fixed time does; zip files, and so wheels, know none before 1980.
     "SOURCE_DATE_EPOCH": "1577836800",
@@ -169,6 +170,11 @@ def suite_for(reference: str) -> str:
         f"{reference} cannot be bootstrapped: only python:3.N-slim[-CODENAME] and debian:RELEASE[-slim] can. "
         "Make a registry that has this image reachable."
     )
+
+
+def command_of(reference: str) -> list[str]:
+    """Return what a container of such an image runs, as the official one does."""
+    return ["python3"] if "python:" in reference else ["bash"]
 
 
 def bootstrap(

@@ -1,4 +1,4 @@
-"""Layers that a forced build left behind: no key that is looked up leads to them any more."""
+"""What layers stand on, and those that a forced build left behind: no key that is looked up leads to them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from pytest_imagebuild.engines.protocol import BuiltLayer
+from pytest_imagebuild.engines.layers import BuiltLayer
 
-__all__ = ["replaced"]
+__all__ = ["lineage", "replaced"]
 
 # A run that began before a forced build may still use what that replaced.
 _REPLACED_SECONDS = 3600
@@ -23,16 +23,16 @@ def replaced(found: Iterable[BuiltLayer]) -> list[BuiltLayer]:
         generation = layer.labels.inputs.get("generation", below.labels.generation)
         return generation != below.labels.generation and below.created < old
 
-    chains = {key: list(_chain(layer, layers)) for key, layer in layers.items()}
+    parents = {key: layer.labels.parent for key, layer in layers.items()}
+    chains = {key: [layers[below] for below in lineage(key, parents)] for key in layers}
     keys = [key for key, chain in chains.items() if any(itertools.starmap(lost, itertools.pairwise(chain)))]
     return [layers[key] for key in sorted(keys, key=lambda key: -len(chains[key]))]
 
 
-def _chain(layer: BuiltLayer, layers: Mapping[str, BuiltLayer]) -> Iterator[BuiltLayer]:
-    """Yield a layer and those that it stands on, downwards, as far as they are there."""
+def lineage(key: str, parents: Mapping[str, str]) -> Iterator[str]:
+    """Yield a key and those that it stands on, downwards, as far as `parents`, of each key, knows them."""
     seen: set[str] = set()
-    below: BuiltLayer | None = layer
-    while below is not None and below.labels.key not in seen:
-        yield below
-        seen.add(below.labels.key)
-        below = layers.get(below.labels.parent)
+    while key in parents and key not in seen:
+        yield key
+        seen.add(key)
+        key = parents[key]

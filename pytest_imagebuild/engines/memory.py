@@ -12,40 +12,37 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_imagebuild.engines.protocol import (
-    BasePin,
-    BuiltLayer,
-    Capabilities,
-    CommandFailed,
-    Container,
-    FileEntry,
-    LayerLabels,
-    Output,
-    Remnant,
-    Service,
-    ServiceSpec,
-    SessionSpec,
-    StoredLayer,
-    Work,
-)
+from pytest_imagebuild.dockerfile import Run, read
+from pytest_imagebuild.engines.entries import read_entry
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
+from pytest_imagebuild.engines.protocol import Capabilities, Container, Output, Service, ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.volumes import StoredVolume, VolumeMount, missing_volume
+from pytest_imagebuild.engines.work import CommandFailed, DockerfileWork, Work
 from pytest_imagebuild.errors import BaseImageError, EngineError
 
 __all__ = ["Call", "CommandResult", "Commands", "MemoryEngine", "MemoryImage"]
 
+_KILLED = 128 + signal.SIGKILL
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandResult:
-    """What a command is said to do."""
+    """What a command is said to do: `seconds` is how long it takes, which nobody waits for."""
 
     exit_code: int = 0
     stdout: bytes = b""
     stderr: bytes = b""
+    seconds: float = 0.0
+    out_of_memory: bool = False
 
 
 Commands = Callable[[str, Work], CommandResult]
@@ -77,7 +74,8 @@ class MemoryEngine:
 
     `bases` are the references that it knows; None means any. `fail` maps the name of a method to the exception that it
     raises. `sessions` and `services` make what `start` and `serve` return. `in_use` are keys of layers that a container
-    is said to need.
+    is said to need, `mounted` names of volumes that one is said to have. `ephemeral` are the volumes of this process,
+    `gpus` what it says that containers can have.
     """
 
     name = "memory"
@@ -92,28 +90,39 @@ class MemoryEngine:
         sessions: Callable[[BuiltLayer, SessionSpec], Container] | None = None,
         services: Callable[[BuiltLayer, ServiceSpec], Service] | None = None,
         platform: str = "linux/amd64",
+        gpus: GpuInventory | None = None,
     ) -> None:
         self.run_id = run
         self.calls: list[Call] = []
         self.fail: dict[str, BaseException] = {}
         self.images: dict[str, MemoryImage] = {}
         self.in_use: set[str] = set()
+        self.mounted: set[str] = set()
+        self.ephemeral: set[str] = set()
+        self._volumes: dict[str, float] = {}
         self._loaded: dict[str, BasePin] = {}
         self.bases = bases
         self._commands = commands or (lambda _command, _work: CommandResult())
         self._sessions = sessions
         self._services = services
         self._platform = platform
+        self._gpus = gpus or GpuInventory(looked_at=("the memory of the engine",))
         self._layers: dict[tuple[str, str], BuiltLayer] = {}
         self._numbers = itertools.count(1)
+        self._identity = f"memory-{uuid.uuid4().hex}"
         self._changing = threading.Lock()
 
     def capabilities(self) -> Capabilities:
         """Return what it claims to be."""
         self._called("capabilities")
         return Capabilities(
-            engine=self.name, version="1", platform=self._platform, identity=f"memory-{id(self)}", host_network=False
+            engine=self.name, version="1", platform=self._platform, identity=self._identity, host_network=False
         )
+
+    def gpus(self) -> GpuInventory:
+        """Return what it claims to have."""
+        self._called("gpus")
+        return self._gpus
 
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
         """Return every layer of a namespace by its key."""
@@ -126,14 +135,21 @@ class MemoryEngine:
         self._called("find", key, namespace)
         return self._layers.get((namespace, key))
 
-    def pin_base(self, reference: str, output: Output) -> BasePin:  # noqa: ARG002
+    def pin_base(self, reference: str, output: Output, credentials: Credentials | None = None) -> BasePin:  # noqa: ARG002
         """Return the pin of a known base, else one that is made of the reference."""
-        self._called("pin_base", reference)
+        self._called("pin_base", reference, *_given(credentials))
         return self._pin(reference)
 
-    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:  # noqa: ARG002
+    def import_base(
+        self,
+        reference: str,
+        pin: BasePin,
+        labels: LayerLabels,
+        output: Output,  # noqa: ARG002
+        credentials: Credentials | None = None,
+    ) -> BuiltLayer:
         """Make an empty layer."""
-        self._called("import_base", reference, pin, labels)
+        self._called("import_base", reference, pin, labels, *_given(credentials))
         if pin != self._pin(reference):
             message = f"{reference} is pinned to {pin.digest}, but it is {self._pin(reference).digest} in memory"
             raise BaseImageError(message)
@@ -143,20 +159,45 @@ class MemoryEngine:
         """Execute the commands as the test says, and keep the layer."""
         self._called("build", parent, work, labels)
         image = self._image(parent)
+        self._check_volumes(work.volumes)
         for part in self._execute(work, output):
             for line in part.stdout.decode(errors="replace").splitlines():
                 output(line)
         return self._keep(_changed(image, work), labels)
 
+    def build_dockerfile(
+        self, parent: BuiltLayer | None, work: DockerfileWork, labels: LayerLabels, output: Output
+    ) -> BuiltLayer:
+        """Execute each `RUN` of the last stage as the test says, and keep the layer; files are not copied."""
+        self._called("build_dockerfile", parent, work, labels)
+        dockerfile = read(
+            work.text, build_args=work.build_args, platform=self._platform, target=work.target, on_parent=bool(parent)
+        )
+        dockerfile.check_platform(self._platform)
+        stage = dockerfile.stages[dockerfile.target]
+        below = parent if dockerfile.stands_on_parent(stage.number) else work.bases.get(stage.image)
+        image = self._image(below) if below is not None else MemoryImage()
+        for item in stage.instructions:
+            if isinstance(item, Run):
+                done = Work(commands=(" ".join(item.argv),), environment=work.variables)
+                try:
+                    self._execute(done, output)
+                except CommandFailed as failure:
+                    raise CommandFailed(index=item.line, exit_code=failure.exit_code, output=failure.output) from None
+                image = _changed(image, done)
+        return self._keep(image, labels)
+
     def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
         """Execute the commands as the test says, and return their standard output."""
         self._called("run", parent, work)
         self._image(parent)
+        self._check_volumes(work.volumes)
         return b"".join(result.stdout for result in self._execute(work, output))
 
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> Container:
         """Return what `sessions` makes."""
         self._called("start", layer, spec)
+        self._check_volumes(spec.volumes)
         if self._sessions is None:
             raise EngineError("the memory engine runs no containers: give it `sessions`, or choose another engine")
         return self._sessions(layer, spec)
@@ -216,6 +257,37 @@ class MemoryEngine:
             del self._layers["", key]
         return item.own_size
 
+    def volumes(self) -> Sequence[StoredVolume]:
+        """Return the named volumes, which hold nothing; those that `mounted` names are in use."""
+        self._called("volumes")
+        return [
+            StoredVolume(name=name, size=0, created=created, in_use=name in self.mounted)
+            for name, created in sorted(self._volumes.items())
+        ]
+
+    def has_volume(self, name: str) -> bool:
+        """Say whether there is a named volume of that name."""
+        self._called("has_volume", name)
+        return name in self._volumes
+
+    def make_volume(self, name: str, *, ephemeral: bool = False) -> None:
+        """Have a volume of that name."""
+        self._called("make_volume", name, ephemeral)
+        with self._changing:
+            if ephemeral:
+                self.ephemeral.add(name)
+            else:
+                self._volumes.setdefault(name, time.time())
+
+    def remove_volume(self, name: str) -> int | None:
+        """Remove a named volume unless it is in use."""
+        self._called("remove_volume", name)
+        with self._changing:
+            if name in self.mounted:
+                return None
+            self._volumes.pop(name, None)
+        return 0
+
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:  # noqa: ARG002
         """Take the archive for one image: `name`, else the name of the file with the tag `latest`."""
         self._called("load", archive, name)
@@ -224,9 +296,26 @@ class MemoryEngine:
         self._loaded[reference] = BasePin(digest=f"sha256:{digest}", source="local")
         return (reference,)
 
+    def save(self, layer: BuiltLayer, target: Path, name: str, output: Output) -> None:
+        """Write an archive whose one layer holds the files of the image."""
+        # It loads what other uses of this engine do not need.
+        from pytest_imagebuild.engines.oci.saving import bare_config, files_layer, save, time_text  # noqa: PLC0415
+
+        self._called("save", layer, target, name)
+        image = self._image(layer)
+        config = {
+            "Env": [f"{variable}={value}" for variable, value in image.environment.items()],
+            "WorkingDir": image.workdir,
+            "Cmd": list(image.command),
+            "Entrypoint": list(image.entrypoint),
+        }
+        about = bare_config(self._platform, time_text(layer.created), config)
+        save(target, name, about, [files_layer(image.files)] if image.files else [], output)
+
     def close(self) -> None:
-        """Record the call."""
+        """Record the call, and forget the volumes of this process."""
         self._called("close")
+        self.ephemeral.clear()
 
     def _called(self, name: str, *arguments: object) -> None:
         with self._changing:
@@ -252,14 +341,27 @@ class MemoryEngine:
         except KeyError:
             raise EngineError(f"the memory engine has no image {layer.reference}; build it first") from None
 
+    def _check_volumes(self, mounts: Sequence[VolumeMount]) -> None:
+        for mount in mounts:
+            if mount.name not in (self.ephemeral if mount.ephemeral else self._volumes):
+                raise missing_volume(mount)
+
     def _execute(self, work: Work, output: Output) -> list[CommandResult]:
         results = []
+        left = work.timeout
         for index, command in enumerate(work.commands):
             result = self._commands(command, work)
+            left = None if left is None else left - result.seconds
+            timed_out = left is not None and left < 0
             errors = result.stderr.decode(errors="replace")
-            if result.exit_code:
-                printed = result.stdout.decode(errors="replace") + errors
-                raise CommandFailed(index=index, exit_code=result.exit_code, output=printed)
+            if result.exit_code or timed_out or result.out_of_memory:
+                raise CommandFailed(
+                    index=index,
+                    exit_code=result.exit_code or _KILLED,
+                    output=result.stdout.decode(errors="replace") + errors,
+                    timed_out=timed_out,
+                    out_of_memory=result.out_of_memory,
+                )
             for line in errors.splitlines():
                 output(line)
             results.append(result)
@@ -275,21 +377,17 @@ class MemoryEngine:
             return layer
 
 
+def _given(credentials: Credentials | None) -> tuple[Credentials, ...]:
+    return () if credentials is None else (credentials,)
+
+
 def _changed(image: MemoryImage, work: Work) -> MemoryImage:
     change = work.config
     return MemoryImage(
-        files={**image.files, **{entry.path: _content(entry) for entry in work.files}},
+        files={**image.files, **{entry.path: read_entry(entry) for entry in work.files}},
         commands=(*image.commands, *work.commands),
         environment={**image.environment, **dict(change.environment)},
         workdir=str(Path(image.workdir) / change.workdir) if change.workdir is not None else image.workdir,
         command=image.command if change.command is None else change.command,
         entrypoint=image.entrypoint if change.entrypoint is None else change.entrypoint,
     )
-
-
-def _content(entry: FileEntry) -> bytes:
-    if entry.data is not None:
-        return entry.data
-    if entry.source is None:
-        raise EngineError(f"{entry.path} has neither a source nor data")
-    return entry.source.read_bytes()

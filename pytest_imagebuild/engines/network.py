@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 
 __all__ = ["CA_BUNDLE", "HostNetwork", "pip_config_files"]
 
@@ -31,6 +31,8 @@ _CERTIFICATES = (
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
     "NODE_EXTRA_CA_CERTS",
+    "MAMBA_SSL_VERIFY",
+    "CONDA_SSL_VERIFY",
 )
 
 # What parts the values of a variable; None where there is one. Those of `_PLAIN` are no addresses.
@@ -50,8 +52,23 @@ _INDEXES = {
     "UV_INDEX_STRATEGY": None,
     "UV_HTTP_TIMEOUT": None,
     "UV_HTTP_RETRIES": None,
+    "UV_PYTHON_INSTALL_MIRROR": None,
+    "UV_PYTHON_DOWNLOADS_JSON_URL": None,
+    "MAMBA_CHANNEL_ALIAS": None,
+    "MAMBA_REMOTE_CONNECT_TIMEOUT_SECS": None,
+    "MAMBA_REMOTE_MAX_RETRIES": None,
 }
-_PLAIN = frozenset({"PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "UV_INDEX_STRATEGY", "UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES"})
+_PLAIN = frozenset(
+    {
+        "PIP_DEFAULT_TIMEOUT",
+        "PIP_RETRIES",
+        "UV_INDEX_STRATEGY",
+        "UV_HTTP_TIMEOUT",
+        "UV_HTTP_RETRIES",
+        "MAMBA_REMOTE_CONNECT_TIMEOUT_SECS",
+        "MAMBA_REMOTE_MAX_RETRIES",
+    }
+)
 _HOSTS = frozenset({"PIP_TRUSTED_HOST", "UV_INSECURE_HOST"})
 _INDEX_CREDENTIALS = re.compile(r"UV_INDEX_\w+_(?:USERNAME|PASSWORD)")
 _PIP_OPTIONS = {
@@ -78,12 +95,17 @@ class HostNetwork:
         """Read variables and pip's configuration files (by default those that pip reads); variables win."""
         configured = _pip_settings(pip_config_files(environ) if pip_config is None else pip_config)
         settings = {**configured, **{name: value for name, value in environ.items() if value}}
+        settings.setdefault("MAMBA_CHANNEL_ALIAS", settings.get("CONDA_CHANNEL_ALIAS", ""))
         indexes = {name: _reachable(name, settings[name]) for name in _INDEXES if name in settings}
         credentials = {name: value for name, value in environ.items() if _INDEX_CREDENTIALS.fullmatch(name)}
         bundles = (Path(settings[name]) for name in _CERTIFICATES if name in settings)
         return cls(
             proxies={name: environ[name] for name in _PROXIES if environ.get(name)},
-            indexes={**{name: value for name, value in indexes.items() if value}, **credentials},
+            indexes={
+                **{name: value for name, value in indexes.items() if value},
+                **credentials,
+                **_unverified(settings),
+            },
             certificates=next((path for path in bundles if path.is_file()), None),
         )
 
@@ -165,6 +187,12 @@ def _pip_settings(paths: Iterable[Path]) -> dict[str, str]:
                 options.update(parser.items(section))
     merged = {name.replace("_", "-"): value for options in found.values() for name, value in options.items()}
     return {variable: merged[option] for option, variable in _PIP_OPTIONS.items() if merged.get(option)}
+
+
+def _unverified(settings: Mapping[str, str]) -> dict[str, str]:
+    """Tell micromamba where conda's setting says that certificates are not to be verified."""
+    said = settings.get("MAMBA_SSL_VERIFY") or settings.get("CONDA_SSL_VERIFY") or ""
+    return {"MAMBA_SSL_VERIFY": "false"} if said.lower() in {"false", "0", "no", "off", "<false>"} else {}
 
 
 def _reachable(name: str, value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import uuid
 from pathlib import Path
@@ -51,6 +52,21 @@ class Owner:
         except (Timeout, OSError):
             return False
         return True
+
+    def folder(self, parent: Path) -> Path:
+        """Return where in `parent` this process may put what nobody needs after it."""
+        return parent / self._path.stem
+
+    def remove_folders_of_dead(self, parent: Path) -> int:
+        """Remove what dead processes left in such folders; return how many there were."""
+        dead = [
+            folder
+            for folder in (parent.iterdir() if parent.is_dir() else ())
+            if self.is_dead({HOST: self.host, LOCK: str(self._path.with_name(f"{folder.name}.lock"))})
+        ]
+        for folder in dead:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(dead)
 
     def release(self) -> None:
         """Say that nothing of this process is left. Calling it again does nothing."""

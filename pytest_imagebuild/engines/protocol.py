@@ -7,31 +7,29 @@ for `Service.native`, which hands a user's test the testcontainers object on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
+from pytest_imagebuild.engines.volumes import StoredVolume, VolumeMount
+from pytest_imagebuild.engines.work import DockerfileWork, Work
+
 __all__ = [
-    "BasePin",
-    "BuiltLayer",
     "Capabilities",
     "Channel",
-    "CommandFailed",
-    "ConfigChange",
     "Container",
     "Engine",
     "ExecResult",
     "ExitStatus",
-    "FileEntry",
-    "LayerLabels",
     "Output",
-    "Remnant",
     "Service",
     "ServiceSpec",
     "SessionSpec",
-    "StoredLayer",
-    "Work",
+    "platform_of",
 ]
 
 Output = Callable[[str], None]
@@ -45,8 +43,9 @@ class Capabilities:
     `platform` is `os/architecture` in OCI terms (`linux/amd64`). `identity` names the store of layers (two
     connections to one daemon have the same); locks are taken per identity. `host_network` says that a container can
     share the network of the machine that pytest runs on, `own_network` that it has another one unless it asks for that.
-    `unenforced` maps a limit of `SessionSpec` (`memory`, `cpu`)
-    that cannot hold here to the sentences that say why, and what helps.
+    `host_address` is the name by which containers reach what listens on the machine of the engine, "" if they cannot.
+    `unenforced` maps a limit of `SessionSpec` (`memory`, `cpu`) that cannot hold here to the sentences that say why,
+    and what helps.
     """
 
     engine: str
@@ -55,142 +54,20 @@ class Capabilities:
     identity: str
     host_network: bool
     own_network: bool = True
+    host_address: str = ""
     unenforced: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BasePin:
-    """What a base reference stands for: a registry digest, or the digest of a bootstrapped archive.
-
-    `digest` is `sha256:` and 64 hex digits; `source` is `registry`, `bootstrap`, or `local` for an image that the
-    user made in the engine himself (its digest is the id of the image, and means something in that engine only).
-    """
-
-    digest: str
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LayerLabels:
-    """What a built layer carries in the engine, so that the engine is the only index.
-
-    `key` is the layer key; `generation` is empty unless a forced build replaced the layer; `run` is the
-    run that built it; `namespace` is empty in the cache proper, else the run that owns the throw-away
-    layer. `inputs` are digests or short texts of what the key is made of, to explain a miss.
-    """
-
-    key: str
-    parent: str
-    generation: str
-    run: str
-    namespace: str = ""
-    step: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuiltLayer:
-    """A finished layer in an engine. `reference` is what the engine starts a container of.
-
-    `size` is bytes including the layers below, `created` seconds since the epoch.
-    """
-
-    labels: LayerLabels
-    reference: str
-    size: int
-    created: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredLayer:
-    """A finished layer of the cache, as housekeeping sees it.
-
-    `own_size` is the bytes that it holds: without the layers below, and without what is not ours (a base image that the
-    user has as an image of his own). What several layers hold, as two of one base image, counts for the newest of them,
-    so that the sum is what all of them hold. `in_use` says that a container needs it now.
-    """
-
-    built: BuiltLayer
-    own_size: int
-    in_use: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remnant:
-    """Something in the engine's store that no key leads to.
-
-    It is what a dead run left, a replaced generation, a base image or blob that no layer needs, or a broken-off
-    download. `name` is how the engine finds it again, `what` is for people, `size` is the bytes that it holds.
-    """
-
-    name: str
-    what: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileEntry:
-    """One file of a build context or of a tool: a regular file from `source` or from `data`.
-
-    `path` is absolute inside the container, `mode` the twelve low bits.
-    """
-
-    path: str
-    mode: int
-    source: Path | None = None
-    data: bytes | None = None
-    sha256: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConfigChange:
-    """Changes of the image configuration that a layer makes. None leaves the parent's value.
-
-    A relative `workdir` is below the parent's; the engine makes its folder in the layer.
-    """
-
-    environment: tuple[tuple[str, str], ...] = ()
-    workdir: str | None = None
-    command: tuple[str, ...] | None = None
-    entrypoint: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """What happens in a container of the parent: files are put in place, then commands run in order.
-
-    Each command is a script for `/bin/sh -c`, run as root with no standard input; the first that fails ends the
-    work. `environment` and `tools` are there for the commands only: they leave no trace in the layer, its
-    configuration or its history.
-    """
-
-    files: tuple[FileEntry, ...] = ()
-    commands: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    tools: tuple[FileEntry, ...] = ()
-    config: ConfigChange = field(default_factory=ConfigChange)
-    network: str = "default"
-    """`default`, `host` or `none`."""
-
-
-class CommandFailed(Exception):
-    """A command of a `Work` ended with a status other than zero. `index` is its place in `commands`."""
-
-    def __init__(self, *, index: int, exit_code: int, output: str) -> None:
-        super().__init__(f"command {index} ended with exit code {exit_code}")
-        self.index = index
-        self.exit_code = exit_code
-        self.output = output
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSpec:
     """A container whose main process is a worker; it talks over a `Channel` and ends when that closes.
 
+    `command` is started by the shell of the image where that names one, so that what the shell sets up is there.
     `memory` is in bytes, swap included, `cpu` in cores: what all processes of the container may use together. None is
-    no limit. The number of processes is bounded in any case. `isolate` asks for the two mounts of
-    `worker/isolation.py`, by which a worker gives each test a pristine file system; an engine that cannot make them
-    leaves them out.
+    no limit. The number of processes is bounded in any case. `gpus` are ids out of `Engine.gpus()`: what the container
+    has. `isolate` asks for the two mounts of `worker/isolation.py`, by which a worker gives each test a pristine file
+    system; an engine that cannot make them leaves them out. `volumes` are mounted as in a `Work`; every such file
+    system has them.
     """
 
     command: tuple[str, ...]
@@ -198,7 +75,9 @@ class SessionSpec:
     network: str = "default"
     memory: int | None = None
     cpu: float | None = None
+    gpus: tuple[str, ...] = ()
     isolate: bool = False
+    volumes: tuple[VolumeMount, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,6 +96,16 @@ class ExitStatus:
     code: int | None
     out_of_memory: bool = False
     detail: str = ""
+
+    @classmethod
+    def of(cls, code: int, *, out_of_memory: bool = False) -> ExitStatus:
+        """Say of a code what it means. `out_of_memory` is what is known of a process that got SIGKILL."""
+        if code == 128 + signal.SIGKILL and out_of_memory:
+            return cls(code=code, out_of_memory=True, detail="the kernel killed it: out of memory")
+        try:
+            return cls(code=code, detail=f"killed by {signal.Signals(code - 128).name}")
+        except ValueError:
+            return cls(code=code)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,22 +191,45 @@ class Engine(Protocol):
     def capabilities(self) -> Capabilities:
         """Return what it can do here; the first call contacts it."""
 
+    def gpus(self) -> GpuInventory:
+        """Return the GPUs that its containers can have; the first call looks for them."""
+
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
         """Return every finished layer of a namespace by its key, in one look-up."""
 
     def find(self, key: str, namespace: str = "") -> BuiltLayer | None:
         """Return the finished layer of a key."""
 
-    def pin_base(self, reference: str, output: Output) -> BasePin:
-        """Ask what `reference` stands for today."""
+    def pin_base(self, reference: str, output: Output, credentials: Credentials | None = None) -> BasePin:
+        """Ask what `reference` stands for today.
 
-    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
+        `credentials` are for its registry, in the place of those that the engine finds in the user's configuration;
+        no mirror gets them.
+        """
+
+    def import_base(
+        self,
+        reference: str,
+        pin: BasePin,
+        labels: LayerLabels,
+        output: Output,
+        credentials: Credentials | None = None,
+    ) -> BuiltLayer:
         """Bring the pinned base image into the engine, verified, as a layer."""
 
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`.
 
         A layer of that key which is there already is replaced. Nothing is kept when a command fails.
+        """
+
+    def build_dockerfile(
+        self, parent: BuiltLayer | None, work: DockerfileWork, labels: LayerLabels, output: Output
+    ) -> BuiltLayer:
+        """Execute a Dockerfile and keep what comes of its target as the layer of `labels.key`, as `build` does.
+
+        The first `FROM` stands for `parent`, unless that is None. Raises DockerfileError, before anything runs, for a
+        line that this engine cannot do, and CommandFailed at the line of a `RUN` that failed.
         """
 
     def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
@@ -352,6 +264,25 @@ class Engine(Protocol):
         the layer meanwhile.
         """
 
+    def volumes(self) -> Sequence[StoredVolume]:
+        """Return every named volume, sorted by name."""
+
+    def has_volume(self, name: str) -> bool:
+        """Say whether there is a named volume of that name."""
+
+    def make_volume(self, name: str, *, ephemeral: bool = False) -> None:
+        """Have an empty volume of that name, or the one that is there already.
+
+        An ephemeral one belongs to this process: `close` removes it, and a sweep where the process died before. Its
+        name is its own, beside those of named volumes and of other processes.
+        """
+
+    def remove_volume(self, name: str) -> int | None:
+        """Remove a named volume and return the bytes freed, 0 where it is gone; None where a container has it mounted.
+
+        Nothing else removes one.
+        """
+
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive (`docker save`, or a tar of an OCI layout) into the engine.
 
@@ -360,10 +291,20 @@ class Engine(Protocol):
         empty. Raises BaseImageError for an archive that cannot be read, and for an image that has no name then.
         """
 
+    def save(self, layer: BuiltLayer, target: Path, name: str, output: Output) -> None:
+        """Write the image of a layer to the new file `target`: an OCI layout that every `docker load` takes as well.
+
+        `name` is what it is called there, as `name:tag`. What was at `target` stays until the archive is whole; it
+        holds nothing by which an engine of ours would take the image for a layer. Raises EngineError.
+        """
+
     def close(self) -> None:
         """Stop what this process started and let go of the connection."""
 
 
-def tar_entries(files: Iterable[FileEntry]) -> Iterable[FileEntry]:
-    """Yield `files` sorted by path, a later entry of the same path winning."""
-    return (entry for _, entry in sorted({entry.path: entry for entry in files}.items()))
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i386": "386", "i686": "386"}
+
+
+def platform_of(system: str, machine: str) -> str:
+    """Return `os/architecture` in OCI terms, for a machine as the kernel names it (uname(2))."""
+    return f"{system}/{_ARCHITECTURES.get(machine, machine)}"

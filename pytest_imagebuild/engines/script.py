@@ -11,10 +11,10 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry, read_entry
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["MEMORY_FOLDER", "Script", "read_entry"]
+__all__ = ["MEMORY_FOLDER", "Script", "export"]
 
 MEMORY_FOLDER = "/dev/shm/"  # noqa: S108 - the folder in the container's memory, which is no part of a layer
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPENING = """\
 {
 exec 3<&0 </dev/null
-( cat <&3; kill -KILL -1 ) >/dev/null 2>&1 &
+( while read -r _ <&3; do :; done; kill -KILL -1 ) >/dev/null 2>&1 &
 exec 3<&-
 """
 
@@ -38,6 +38,7 @@ class Script:
         self,
         *,
         commands: Sequence[str],
+        shell: Sequence[str],
         environment: Mapping[str, str],
         memory_files: Iterable[FileEntry],
         removed_files: Sequence[str],
@@ -50,10 +51,11 @@ class Script:
         parts += [
             "(\n",
             *(["exec >&2\n"] if one_stream else []),
-            *(_export(name, value) for name, value in environment.items()),
+            *(export(name, value) for name, value in environment.items()),
         ]
         for index, command in enumerate(commands):
-            parts.append(f"echo {self.mark}{index} >&2\n/bin/sh -c {quote(command)} </dev/null || exit\n")
+            words = " ".join(map(quote, [*shell, command]))
+            parts.append(f"echo {self.mark}{index} >&2\n{words} </dev/null || exit\n")
         parts.append(f")\ncode=$?\n[ $code = 0 ] || exit $code\necho {self.mark}{self._last} >&2\n")
         parts += [f"rm -f -- {quote(path)} || exit\n" for path in removed_files]
         parts += [f"rmdir -- {quote(path)} 2>/dev/null\n" for path in removed_folders]
@@ -66,6 +68,16 @@ class Script:
         return number if number < self._last else None
 
 
+def in_memory(tool: FileEntry) -> bool:
+    """Say whether a tool is a file in the container's memory, which the script itself writes."""
+    return tool.path.startswith(MEMORY_FOLDER)
+
+
+def in_the_way(tool: FileEntry) -> EngineError:
+    """Return the error of a tool that would take the place of a file."""
+    return EngineError(f"the tool {tool.path} cannot be lent to the step: the image has a file of that name")
+
+
 def quote(text: str) -> str:
     """Quote for `/bin/sh`; unlike `shlex.quote` it refuses what no shell can hold."""
     if "\0" in text:
@@ -73,19 +85,8 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
-def read_entry(entry: FileEntry) -> bytes:
-    """Return the content of a small file."""
-    if entry.data is not None:
-        return entry.data
-    if entry.source is None:
-        raise EngineError(f"{entry.path} has neither a source nor data")
-    try:
-        return entry.source.read_bytes()
-    except OSError as error:
-        raise EngineError(f"{entry.source} cannot be read: {error}") from error
-
-
-def _export(name: str, value: str) -> str:
+def export(name: str, value: str) -> str:
+    """Return the line that sets a variable. Raises EngineError for a name that no shell takes."""
     if not _NAME.fullmatch(name):
         # dash drops such a variable even from the environment that it was started with.
         raise EngineError(f"the variable {name!r} cannot be set for a step: a shell takes letters, digits and '_' only")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pytest_imagebuild.engines.lines import LineReader, Tail
-from pytest_imagebuild.engines.protocol import CommandFailed, Output
+from pytest_imagebuild.engines.protocol import Output
 from pytest_imagebuild.engines.script import Script
+from pytest_imagebuild.engines.work import CommandFailed, WorkEnd
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["StepOutput"]
@@ -42,13 +43,19 @@ class StepOutput:
         for stream in self._streams:
             stream.finish()
 
-    def result(self, code: int) -> bytes:
+    def result(self, end: WorkEnd) -> bytes:
         """Return standard output. Raises CommandFailed, or EngineError when no command of the work is to blame."""
-        if code == 0:
+        if end.code == 0 and not end.timed_out:
             return bytes(self._raw)
         if self._begun is None:
-            raise EngineError(f"a step could not be prepared (exit code {code}): {self._tail.text().strip()}")
-        raise CommandFailed(index=self._begun, exit_code=code, output=self._tail.text())
+            raise EngineError(f"a step could not be prepared (exit code {end.code}): {self._tail.text().strip()}")
+        raise CommandFailed(
+            index=self._begun,
+            exit_code=end.code,
+            output=self._tail.text(),
+            timed_out=end.timed_out,
+            out_of_memory=end.out_of_memory,
+        )
 
     def _error_line(self, line: str) -> None:
         before, mark, number = line.partition(self._script.mark)

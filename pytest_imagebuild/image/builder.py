@@ -22,7 +22,9 @@ class Builder:
 
     `python_series` are the series that `debian_slim` offers ("3.13"). `uv_wheels` maps a platform ("linux/amd64",
     "linux/arm64") to the sha256 of uv's wheel for it, `uv_wheel_files` to the wheel's file name on PyPI.
-    `command` is what a `debian_slim` container runs when it is told nothing else.
+    `command` is what a `debian_slim` container runs when it is told nothing else. `python_versions` maps a series to
+    the full version that `debian_slim` takes for it; a series that is not in it stays as it is. `standalone_python`
+    maps each series that `add_python` offers ("3.14t" is free-threaded) to the full version that it installs.
     """
 
     version: str
@@ -35,6 +37,8 @@ class Builder:
     uv_wheel_files: Mapping[str, str] = field(hash=False)
     micromamba_tag: str | None = None
     command: tuple[str, ...] = ()
+    python_versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    standalone_python: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Builder:
@@ -53,8 +57,12 @@ class Builder:
             uv_wheel_files={platform: wheels.table(platform).text("file") for platform in wheels.values},
             micromamba_tag=table.text("micromamba_tag") if "micromamba_tag" in data else None,
             command=table.texts("command") if "command" in data else (),
+            python_versions=table.table("python_versions").all_texts() if "python_versions" in data else {},
+            standalone_python=table.table("standalone_python").all_texts() if "standalone_python" in data else {},
         )
-        table.reject_others(set(builder.to_dict()) | {"micromamba_tag", "command"})
+        table.reject_others(
+            set(builder.to_dict()) | {"micromamba_tag", "command", "python_versions", "standalone_python"}
+        )
         uv.reject_others({"version", "wheels"})
         return builder
 
@@ -76,6 +84,10 @@ class Builder:
             data["micromamba_tag"] = self.micromamba_tag
         if self.command:
             data["command"] = list(self.command)
+        if self.python_versions:
+            data["python_versions"] = dict(self.python_versions)
+        if self.standalone_python:
+            data["standalone_python"] = dict(self.standalone_python)
         return data
 
 
@@ -97,6 +109,9 @@ class _Table:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item for item in value):
             raise self._error(key, f"must be a list of non-empty strings, got {value!r}")
         return tuple(value)
+
+    def all_texts(self) -> dict[str, str]:
+        return {key: self.text(key) for key in self.values}
 
     def sha256(self, key: str) -> str:
         value = self.text(key)

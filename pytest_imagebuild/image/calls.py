@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import os
 import posixpath
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, TypeVar
 
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
+from pytest_imagebuild.image.callers import callers_line
+from pytest_imagebuild.image.canonical import encode
+from pytest_imagebuild.image.gpu import GpuRequest, read_gpus
+from pytest_imagebuild.image.packages import PipOptions
 from pytest_imagebuild.image.patterns import FilePatternMatcher
+from pytest_imagebuild.image.secret import Secret
+from pytest_imagebuild.image.volume import Mounted, mounted_at
 
-__all__ = ["ChainCall", "callers_line"]
+__all__ = ["ChainCall", "LayerOptions"]
 
-_PACKAGE = __name__.partition(".")[0]
-_NOTHING: tuple[object, ...] = (None, (), [], {})
+T = TypeVar("T")
+_USER = re.compile(r"[A-Za-z0-9._-]+")
+_VERSION = re.compile(r"[A-Za-z0-9.+!_-]+")
+_REPOSITORY = re.compile(r"(?:github|gitlab)\.com/[^\s\"'`$\\]+")
 
 
-def callers_line() -> SourceLocation | None:
-    """Give the line of the innermost frame that is not of this package."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way, and the only one that costs a microsecond
-    while frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
-        if frame.f_back is None:
-            return None
-        frame = frame.f_back
-    return SourceLocation(file=frame.f_code.co_filename, line=frame.f_lineno)
+class LayerOptions(TypedDict):
+    """What every step that makes a layer is told, by the names of the fields of `Step`."""
+
+    force: bool
+    build_env: tuple[tuple[str, str], ...]
+    secrets: tuple[Secret, ...]
+    gpu: tuple[GpuRequest, ...]
+    where: SourceLocation | None
 
 
 class ChainCall:
@@ -39,13 +48,6 @@ class ChainCall:
     def error(self, message: str) -> DefinitionError:
         """Make an error at this call; the message is prefixed with the method."""
         return DefinitionError(f"{self.method}: {message}", where=self.where)
-
-    def refuse(self, **later: object) -> None:
-        """Raise for a keyword of the reference that this version does not act on, unless it asks for nothing."""
-        for keyword, value in later.items():
-            if value not in _NOTHING:
-                message = f"{keyword}= is not supported yet by this version of pytest-imagebuild; leave it out"
-                raise self.error(message)
 
     def strings(self, name: str, given: Sequence[str | list[str]]) -> tuple[str, ...]:
         """Flatten strings and lists of strings."""
@@ -69,6 +71,24 @@ class ChainCall:
                 raise self.error(message)
         return packages
 
+    def pip_options(
+        self, find_links: object, index_url: object, extra_index_url: object, pre: object, extra_options: object
+    ) -> PipOptions:
+        """Check how pip and uv look for packages."""
+        return PipOptions(
+            find_links=self.optional_text("find_links", find_links),
+            index_url=self.optional_text("index_url", index_url),
+            extra_index_url=self.optional_text("extra_index_url", extra_index_url),
+            pre=bool(pre),
+            extra_options=self.text("extra_options", extra_options),
+        )
+
+    def words(self, name: str, value: object) -> tuple[str, ...]:
+        """Check a list of strings; the error has the words of the reference."""
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(f"{name} must be a list of strings, got {_shown(value)}")
+        return tuple(value)
+
     def optional_text(self, name: str, value: object) -> str | None:
         """Check a string that may be left out."""
         return None if value is None else self.text(name, value)
@@ -79,12 +99,11 @@ class ChainCall:
             raise self.error(f"{name} must be a string, got {_shown(value)}")
         return value
 
-    def python_version(self, value: object) -> str | None:
+    def python_version(self, value: object, keyword: str = "python_version") -> str | None:
         """Check the type; whether it is a version that the builder offers shows at build."""
         if value is not None and not isinstance(value, str):
             message = (
-                f"Python version must be specified as a string, not {type(value).__name__}. "
-                f'Write python_version="{value}".'
+                f'Python version must be specified as a string, not {type(value).__name__}. Write {keyword}="{value}".'
             )
             raise self.error(message)
         return value
@@ -96,13 +115,51 @@ class ChainCall:
             raise self.error(message)
         return value
 
-    def requirements(self, value: object) -> tuple[str, ...]:
-        """Check a list of local paths that may be left out."""
+    def repositories(self, given: Sequence[object]) -> tuple[str, ...]:
+        """Check references of git repositories."""
+        sound = tuple(item for item in given if isinstance(item, str) and _REPOSITORY.fullmatch(item))
+        wrong = [item for item in given if item not in sound]
+        if wrong:
+            message = (
+                f"{len(wrong)} out of {len(given)} given repository refs are invalid: {wrong}. Write them as "
+                "'github.com/owner/name' or 'gitlab.com/owner/name'."
+            )
+            raise self.error(message)
+        return sound
+
+    def git_user(self, value: object) -> str:
+        """Check the name of a user that stands in an address."""
+        name = self.text("git_user", value)
+        if not _USER.fullmatch(name):
+            raise self.error(f"git_user must be a user name, as 'octocat', got {_shown(value)}")
+        return name
+
+    def version(self, name: str, value: object) -> str | None:
+        """Check a version that may be left out."""
+        text = self.optional_text(name, value)
+        if text is not None and not _VERSION.fullmatch(text):
+            raise self.error(f"{name} must be a version, as '1.8.5', got {_shown(value)}")
+        return text
+
+    def names(self, name: str, value: object) -> tuple[str, ...]:
+        """Check a list of strings that may be left out."""
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(f"requirements must be None or a list of strings, got {_shown(value)}")
+            raise self.error(f"{name} must be None or a list of strings, got {_shown(value)}")
         return tuple(value)
+
+    def layer_options(
+        self, *, force_build: object, env: object, secrets: object, gpu: object = None, fallbacks: bool = False
+    ) -> LayerOptions:
+        """Check what every step that makes a layer takes; `fallbacks` as in `gpu`."""
+        return LayerOptions(
+            force=bool(force_build),
+            build_env=self.build_env(env),
+            secrets=self.secrets(secrets),
+            gpu=self.gpu(gpu, fallbacks=fallbacks),
+            where=self.where,
+        )
 
     def build_env(self, value: object) -> tuple[tuple[str, str], ...]:
         """Check `env=`: a mapping whose None values are dropped; sorted, because its order means nothing."""
@@ -118,6 +175,34 @@ class ChainCall:
                 raise self.error(f"{rule}, value for key {name!r} has type {type(content).__name__}")
         return tuple(sorted((name, content) for name, content in value.items() if content is not None))
 
+    def volumes(self, value: object) -> Mounted:
+        """Check `volumes=`: a dict of canonical absolute paths and Volumes, each given once; sorted by path."""
+        try:
+            return mounted_at(value)
+        except ValueError as problem:
+            raise self.error(str(problem)) from None
+
+    def secrets(self, value: object) -> tuple[Secret, ...]:
+        """Check `secrets=`: a collection that may be left out, in the order given; that of a set means nothing."""
+        if value is None:
+            return ()
+        # What is found is not shown: who passes a text here, passes the secret itself.
+        rule = "All secrets of an Image need to be Secret instances"
+        if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+            raise self.error(f"{rule}, in a list: secrets takes [Secret, ...], found {type(value).__name__}")
+        found = tuple(item for item in value if isinstance(item, Secret))
+        if len(found) != len(value):
+            wrong = next(type(item).__name__ for item in value if not isinstance(item, Secret))
+            raise self.error(f"{rule}, found {wrong}. Make one: Secret.from_dict({{...}}), Secret.from_name(...)")
+        return tuple(sorted(found, key=encode)) if isinstance(value, (set, frozenset)) else found
+
+    def secret(self, value: object, keyword: str = "secret") -> Secret | None:
+        """Check a secret that may be left out."""
+        if value is None or isinstance(value, Secret):
+            return value
+        message = f"{keyword} must be a Secret, found {type(value).__name__}. Make one: Secret.from_dict({{...}})"
+        raise self.error(message)
+
     def image_env(self, value: object) -> tuple[tuple[str, str], ...]:
         """Check the variables of `Image.env`, in the order given."""
         if not isinstance(value, Mapping):
@@ -125,7 +210,24 @@ class ChainCall:
         invalid = [name for name, content in value.items() if not isinstance(name, str) or not isinstance(content, str)]
         if invalid:
             raise self.error(f"Image ENV variables must be strings. Invalid keys: {invalid}")
+        unusable = [name for name in value if not name or "=" in name or "\0" in name]
+        if unusable:
+            raise self.error(f"a variable needs a name without '=', got {unusable}")
         return tuple(value.items())
+
+    def limit(self, read: Callable[[object], T], value: object) -> T:
+        """Check a limit of resources, as `resources` reads it."""
+        try:
+            return read(value)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def gpu(self, value: object, *, fallbacks: bool = False) -> tuple[GpuRequest, ...]:
+        """Check `gpu=`: what is asked for, the best first. `fallbacks` allows a list."""
+        try:
+            return read_gpus(value, fallbacks=fallbacks)
+        except ValueError as problem:
+            raise self.error(str(problem)) from None
 
     def path(self, name: str, value: object) -> str:
         """Check a string or path object."""

@@ -11,6 +11,7 @@ two different values never share their bytes:
 Left out are fields of presentation (`compare=False`, or metadata `presentation`), and fields that have their default:
 a field that is added later, with a default that means "as before", changes no key. In a field whose metadata says
 `opaque_unless: T`, whatever is no T is a constant: a callable, whose effect shows in the files that it lets through.
+The fields of a dataclass in a field with `INLINE` are written as if they were fields of the one that holds it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
-__all__ = ["digest", "encode"]
+__all__ = ["INLINE", "digest", "encode"]
+
+INLINE: Mapping[str, bool] = MappingProxyType({"inline": True})
+"""The metadata of a field whose value is written as fields of the dataclass that holds it."""
 
 _OPAQUE = {"opaque": True}
 
@@ -56,6 +61,9 @@ def _fields(value: object) -> dict[str, object]:
     for field in dataclasses.fields(value):  # type: ignore[arg-type]  # the caller has checked that it is a dataclass
         content = getattr(value, field.name)
         if not field.compare or field.metadata.get("presentation") or _is_default(field, content):
+            continue
+        if field.metadata.get("inline"):
+            plain.update(_fields(content))
             continue
         transparent = isinstance(content, field.metadata.get("opaque_unless", object))
         plain[field.name] = _plain(content) if transparent else _OPAQUE

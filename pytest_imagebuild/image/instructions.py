@@ -6,24 +6,47 @@ The lines are those of section 1 of the reference for builder version 2026.10. T
 from __future__ import annotations
 
 import json
-import posixpath
 import shlex
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from pytest_imagebuild.image.builder import Builder
+from pytest_imagebuild.image.function_call import CallFunction
+from pytest_imagebuild.image.packages import (
+    AptInstall,
+    MicromambaInstall,
+    PipInstall,
+    PipInstallProject,
+    PoetryInstall,
+    PrivateRepositories,
+    UvPipInstall,
+    UvSync,
+)
 from pytest_imagebuild.image.sources import LocalSource
 
 __all__ = [
+    "AddPython",
     "AptInstall",
+    "CallFunction",
+    "Change",
     "CopyLocal",
     "Install",
     "Instruction",
+    "MicromambaInstall",
     "PipInstall",
+    "PipInstallProject",
+    "PoetryInstall",
+    "PrependPath",
+    "PrivateRepositories",
     "Run",
     "SetCommand",
+    "SetEntrypoint",
     "SetEnv",
+    "SetShell",
     "SetWorkdir",
     "UvPipInstall",
+    "UvSync",
+    "is_open",
 ]
 
 
@@ -72,6 +95,28 @@ class SetCommand:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SetEntrypoint:
+    """Set what the command of a container is given to. The command that was set before is gone then."""
+
+    argv: tuple[str, ...]
+
+    def lines(self, builder: Builder) -> tuple[str, ...]:  # noqa: ARG002 - one signature for every instruction
+        """Give one `ENTRYPOINT` in its JSON form."""
+        return (f"ENTRYPOINT {json.dumps(list(self.argv), ensure_ascii=False)}",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetShell:
+    """Set what runs the commands of later layers; a command comes as its last argument."""
+
+    argv: tuple[str, ...]
+
+    def lines(self, builder: Builder) -> tuple[str, ...]:  # noqa: ARG002 - one signature for every instruction
+        """Give one `SHELL` in its JSON form."""
+        return (f"SHELL {json.dumps(list(self.argv), ensure_ascii=False)}",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CopyLocal:
     """Copy local files to their full remote paths."""
 
@@ -83,94 +128,40 @@ class CopyLocal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AptInstall:
-    """Install Debian packages, in the order given."""
+class AddPython:
+    """Put a standalone CPython of a full version ("3.13.17", "3.14.9t") into `/usr/local`."""
 
-    packages: tuple[str, ...]
+    version: str
 
     def lines(self, builder: Builder) -> tuple[str, ...]:  # noqa: ARG002 - one signature for every instruction
-        """Give a `RUN` that updates the index and one that installs."""
-        return ("RUN apt-get update", f"RUN apt-get install -y {shlex.join(self.packages)}")
+        """Give one `COPY` of a context that holds that Python."""
+        return ("COPY /python/. /usr/local",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PipInstall:
-    """Install Python packages with the image's pip.
+class PrependPath:
+    """Put a folder in front of the image's PATH."""
 
-    `packages` come in the order of the command; `extra_options` is shell text, taken as it is; `executable` is the
-    shell text that starts pip.
-    """
-
-    packages: tuple[str, ...]
-    find_links: str | None = None
-    index_url: str | None = None
-    extra_index_url: str | None = None
-    pre: bool = False
-    extra_options: str = ""
-    upgrade: bool = False
-    executable: str = "python -m pip"
+    folder: str
 
     def lines(self, builder: Builder) -> tuple[str, ...]:  # noqa: ARG002 - one signature for every instruction
-        """Give one `RUN`."""
-        flags = _index_flags(self)
-        options = " ".join(flags)
-        if self.pre:
-            # Two spaces when it comes first: the reference emits them, and its golden lists hold them.
-            options += " --pre"
-        if self.extra_options:
-            options += f" {self.extra_options}" if options else self.extra_options
-        verb = "install --upgrade" if self.upgrade else "install"
-        return (f"RUN {self.executable} {verb} {shlex.join(self.packages)} {options}".strip(),)
+        """Give one `ENV`."""
+        return (f"ENV PATH={self.folder}:$PATH",)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UvPipInstall:
-    """Install Python packages with uv into the image's Python.
-
-    `requirements` are local files, by the paths that the user gave. `uv_version` None means the one that the
-    builder version pins (the reference takes the latest).
-    """
-
-    packages: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    find_links: str | None = None
-    index_url: str | None = None
-    extra_index_url: str | None = None
-    pre: bool = False
-    extra_options: str = ""
-    uv_version: str | None = None
-
-    def remote_requirements(self) -> tuple[str, ...]:
-        """Give the paths in the container of `requirements`, in their order; equal base names do not collide."""
-        names = (posixpath.basename(path.replace("\\", "/")) for path in self.requirements)
-        return tuple(f"/.uv/{position}/{name}" for position, name in enumerate(names))
-
-    def lines(self, builder: Builder) -> tuple[str, ...]:
-        """Give a `COPY` of uv, one for each requirements file, and the `RUN`."""
-        uv = self.uv_version or builder.uv_version
-        remote = self.remote_requirements()
-        arguments = ["--python $(command -v python)", "--compile-bytecode", *_index_flags(self)]
-        if self.pre:
-            arguments.append("--prerelease allow")
-        if self.extra_options:
-            arguments.append(self.extra_options)
-        arguments += [f"--requirements {shlex.quote(path)}" for path in remote]
-        arguments += [shlex.quote(package) for package in self.packages]
-        return (
-            f"COPY --from=ghcr.io/astral-sh/uv:{uv} /uv /.uv/uv",
-            *(f"COPY /.{position}_{posixpath.basename(path)} {path}" for position, path in enumerate(remote)),
-            f"RUN /.uv/uv pip install {' '.join(arguments)}",
-        )
+Change = SetEnv | SetWorkdir | SetCommand | SetEntrypoint | SetShell | PrependPath
+Install = AptInstall | PipInstall | UvPipInstall | UvSync | PoetryInstall | MicromambaInstall
+Instruction = Run | CallFunction | CopyLocal | AddPython | Change | Install | PipInstallProject | PrivateRepositories
 
 
-Install = AptInstall | PipInstall | UvPipInstall
-Instruction = Run | SetEnv | SetWorkdir | SetCommand | CopyLocal | AptInstall | PipInstall | UvPipInstall
-
-
-def _index_flags(install: PipInstall | UvPipInstall) -> list[str]:
-    options = {
-        "--find-links": install.find_links,
-        "--index-url": install.index_url,
-        "--extra-index-url": install.extra_index_url,
-    }
-    return [f"{flag} {shlex.quote(value)}" for flag, value in options.items() if value is not None]
+def is_open(instruction: Instruction) -> TypeGuard[Install]:
+    """Say whether an instruction leaves open which packages it installs."""
+    match instruction:
+        case AptInstall() | PipInstall() | UvPipInstall() | MicromambaInstall():
+            return True
+        case UvSync():
+            return instruction.is_open
+        case PoetryInstall():
+            return instruction.ignore_lockfile
+        case _:
+            return False

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import PurePath
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
+from pytest_imagebuild.image.bases import DebianSlimStep, FromRegistryStep
+from pytest_imagebuild.image.callers import callers_line
 from pytest_imagebuild.image.canonical import digest
+from pytest_imagebuild.image.changes import CopyLocalStep
+from pytest_imagebuild.image.dockerfiles import FromDockerfileStep
 from pytest_imagebuild.image.sources import LocalSource
-from pytest_imagebuild.image.steps import CopyLocalStep, DebianSlimStep, FromRegistryStep, Step
+from pytest_imagebuild.image.step import Step
 
 if TYPE_CHECKING:
+    from typing import ParamSpec
+
     from typing_extensions import Self
 
-__all__ = ["Recipe"]
+    P = ParamSpec("P")
+R = TypeVar("R")
+
+__all__ = ["FACTORIES", "Recipe", "definition_of", "not_constructed", "on_recipe"]
+
+FACTORIES = "Image.debian_slim() or Image.from_registry()"
 
 _FORMAT = "image/1"
+
+
+def definition_of(steps: tuple[Step, ...], local_sources: tuple[LocalSource, ...] = ()) -> str:
+    """Return the `definition` of the image with these steps and lazy local sources."""
+    return digest((_FORMAT, steps, local_sources))
 
 
 class Recipe:
@@ -48,7 +67,7 @@ class Recipe:
         """The identity: sha256 over the calls and their arguments, as 64 hexadecimal digits."""
         definition = self._definition
         if definition is None:
-            definition = digest((_FORMAT, self.steps, self.local_sources))
+            definition = definition_of(self.steps, self.local_sources)
             object.__setattr__(self, "_definition", definition)
         return definition
 
@@ -58,8 +77,12 @@ class Recipe:
         base = self.steps[0]
         if isinstance(base, DebianSlimStep):
             return "debian_slim" if base.python_version is None else f"py{base.python_version}"
-        tag = base.tag if isinstance(base, FromRegistryStep) else base.describe()
-        return re.sub(r"[^A-Za-z0-9._-]", "-", tag)
+        if isinstance(base, FromDockerfileStep):
+            # A path may be that of this machine from its root on, and is no name for an image then.
+            tag = "-".join(PurePath(base.path.lstrip("./~")).parts[-2:])
+        else:
+            tag = base.tag if isinstance(base, FromRegistryStep) else base.describe()
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", tag).strip("-")
 
     @property
     def where(self) -> SourceLocation | None:
@@ -122,3 +145,24 @@ class Recipe:
 
     def _parts(self) -> tuple[tuple[Step, ...], tuple[LocalSource, ...], Step | None]:
         return self.steps, self.local_sources, self.misplaced
+
+
+def not_constructed(method: str) -> DefinitionError:
+    """Give the error of a step that is called on the class itself."""
+    message = (
+        f"{method}: Image has not been constructed yet. Use one of the static factory methods to make one first: "
+        f"{FACTORIES}."
+    )
+    return DefinitionError(message, where=callers_line())
+
+
+def on_recipe(method: Callable[P, R]) -> Callable[P, R]:
+    """Make a step that is called on the class itself say what is missing."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not args or not isinstance(args[0], Recipe):
+            raise not_constructed(method.__name__)
+        return method(*args, **kwargs)
+
+    return call

@@ -11,15 +11,15 @@ import importlib.metadata
 import importlib.util
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import LocalFileError, ModuleNotMountable, SourceLocation
 from pytest_imagebuild.image.patterns import FilePatternMatcher
 from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource, LocalSource
 
-__all__ = ["SOURCE_ROOT", "read_file", "read_source"]
+__all__ = ["SOURCE_ROOT", "check_unchanged", "read_dir", "read_file", "read_source"]
 
 SOURCE_ROOT = "/root"
 """Where `add_local_python_source` puts modules; importable in tests."""
@@ -33,8 +33,10 @@ def read_source(source: LocalSource) -> tuple[FileEntry, ...]:
         case LocalFile():
             return (_read_local_file(source),)
         case LocalDir():
-            return tuple(_read_dir(_existing_dir(source), source.remote_path, source.ignore))
+            _check_ignore("add_local_dir", source)
+            return tuple(read_dir(_existing_dir(source), source.remote_path, source.ignore))
         case LocalPythonSource():
+            _check_ignore("add_local_python_source", source)
             return tuple(entry for module in source.modules for entry in _read_module(module, source))
 
 
@@ -43,6 +45,36 @@ def read_file(path: Path, target: str) -> FileEntry:
     data = path.read_bytes()
     mode = stat.S_IMODE(path.stat().st_mode)
     return FileEntry(path=target, mode=mode, source=path, data=None, sha256=hashlib.sha256(data).hexdigest())
+
+
+def check_unchanged(files: Iterable[FileEntry], where: SourceLocation | None) -> None:
+    """Raise LocalFileError for a file that is not what it was when it was read: the layer would not fit its key."""
+    for entry in files:
+        if entry.source is None:
+            continue
+        try:
+            same = hashlib.sha256(entry.source.read_bytes()).hexdigest() == entry.sha256
+        except OSError as error:
+            raise LocalFileError(f"{entry.source} cannot be read any more: {error.strerror}.", where=where) from error
+        if not same:
+            message = f"{entry.source} was modified during the build, which reads it once to find its layer. Run again."
+            raise LocalFileError(message, where=where)
+
+
+def _check_ignore(method: str, source: LocalDir | LocalPythonSource) -> None:
+    """Let a matcher read its file, if it has one."""
+    if not isinstance(source.ignore, FilePatternMatcher):
+        return
+    try:
+        source.ignore("a")
+    except OSError as error:
+        raise LocalFileError(
+            f"{method}: the ignore file {source.ignore.file} cannot be read: {error.strerror}.", where=source.where
+        ) from error
+    except ValueError as error:
+        raise LocalFileError(
+            f"{method}: the ignore file {source.ignore.file} holds what is no pattern: {error}.", where=source.where
+        ) from error
 
 
 def _read_local_file(source: LocalFile) -> FileEntry:
@@ -74,7 +106,8 @@ def _existing_dir(source: LocalDir) -> Path:
 Ignore = FilePatternMatcher | Callable[[Path], bool]
 
 
-def _read_dir(root: Path, target: str, ignore: Ignore) -> Iterator[FileEntry]:
+def read_dir(root: Path, target: str, ignore: Ignore) -> Iterator[FileEntry]:
+    """Read the files of a folder, each as the entry of the same path below `target`."""
     prefix = target.rstrip("/")
     for relative in _walk(root, PurePath(), ignore):
         yield read_file(root / relative, f"{prefix}/{relative.as_posix()}")
@@ -100,7 +133,7 @@ def _read_module(module: str, source: LocalPythonSource) -> Iterator[FileEntry]:
     if spec.submodule_search_locations:
         for location in spec.submodule_search_locations:
             if Path(location).is_dir():
-                yield from _read_dir(Path(location), folder, source.ignore)
+                yield from read_dir(Path(location), folder, source.ignore)
     elif spec.origin and Path(spec.origin).is_file():
         yield read_file(Path(spec.origin), f"{folder.rpartition('/')[0]}/{Path(spec.origin).name}")
     else:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_imagebuild.engines.protocol import BasePin, FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.lockfile import Pin
 
@@ -56,12 +57,17 @@ def contents_digest(files: Iterable[FileEntry]) -> str:
     return digest(tuple(entries)) if entries else ""
 
 
-def pins_digest(pins: Iterable[Pin] | BasePin | None) -> str:
-    """Return the digest of what the lockfile pins for a layer; empty where it pins nothing."""
+def pins_digest(pins: Iterable[Pin] | BasePin | Mapping[str, BasePin] | None) -> str:
+    """Return the digest of what the lockfile pins for a layer; empty where it pins nothing.
+
+    A mapping holds the base images of a Dockerfile by their references.
+    """
     if pins is None:
         return ""
     if isinstance(pins, BasePin):
         return digest({"digest": pins.digest, "source": pins.source})
+    if isinstance(pins, Mapping):
+        return digest({name: pins_digest(pin) for name, pin in pins.items()}) if pins else ""
     ordered = sorted(pins, key=lambda pin: (pin.name, pin.architecture, pin.version, pin.url))
     return digest(tuple(ordered))
 

@@ -7,32 +7,44 @@ pins and its parent's generation, so keys come from `PlannedLayer.inputs`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from pytest_imagebuild.engines.protocol import BasePin, FileEntry
-from pytest_imagebuild.errors import LocalFileError, SourceLocation
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BasePin
+from pytest_imagebuild.errors import DefinitionError, SourceLocation
+from pytest_imagebuild.image.bases import FromRegistryStep
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.image.gpu import GpuRequest
 from pytest_imagebuild.image.instructions import (
-    AptInstall,
+    CallFunction,
     CopyLocal,
     Install,
     Instruction,
+    MicromambaInstall,
     PipInstall,
+    PoetryInstall,
     UvPipInstall,
+    UvSync,
+    is_open,
 )
+from pytest_imagebuild.image.recipe import definition_of
+from pytest_imagebuild.image.secret import RegistrySecret, Secret
 from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource, LocalSource
-from pytest_imagebuild.image.steps import LayerSpec, Step
+from pytest_imagebuild.image.step import LayerSpec, Step
+from pytest_imagebuild.image.volume import Mounted, mounted_twice
 from pytest_imagebuild.lockfile import Pin
-from pytest_imagebuild.plan.context import read_file, read_source
+from pytest_imagebuild.plan.context import read_source
+from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile, loaded, plan_dockerfile
+from pytest_imagebuild.plan.functions import PlannedFunction, plan_function
 from pytest_imagebuild.plan.keys import KeyInputs, contents_digest, pins_digest
+from pytest_imagebuild.plan.projects import read_instruction
 
 PART_LENGTH = 60
 
-__all__ = ["Plan", "PlannedLayer", "local_python", "plan_image"]
+__all__ = ["Plan", "PlannedLayer", "base_layer", "local_python", "plan_image"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +52,13 @@ class PlannedLayer:
     """One layer to be.
 
     `title` is the step in the user's own words. `base` is the reference of a base layer, else None. `files` enter the
-    layer, `tools` are there while it is made. `definition` is the digest of what the chain says up to this layer, the
-    same on every machine: pins stay outside, and so do local contents, but for requirement files, which say what is
-    asked for. It names the lockfile's record and the build lock.
+    layer; `tools`, and what `gpu` asks for, the best first, are there while it is made; `function` is called. Of
+    `secrets`, the names of the variables enter the key, and never the values; `login` is for the registry of `base` and
+    enters none. `definition` is the digest of what the chain says up to this layer, the same on every machine: pins
+    stay outside, and so do local contents and the code of functions, but for requirement files, which say what is asked
+    for. It names the lockfile's record and the build lock. `volumes` are mounted while it is made: of them, path, name
+    and whether they can be written to are part of `step`, contents never. A layer of Dockerfile lines has `dockerfile`;
+    its `files` are the build context, as `DockerfileWork` has it.
     """
 
     title: str
@@ -51,20 +67,31 @@ class PlannedLayer:
     base: str | None
     root: str
     instructions: tuple[Instruction, ...]
-    environment: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...] = field(repr=False)  # as in `Step.build_env`
     files: tuple[FileEntry, ...]
     tools: tuple[FileEntry, ...]
     step: str
     definition: str
+    volumes: Mounted = ()
+    secrets: tuple[Secret, ...] = ()
+    login: RegistrySecret | None = None
+    function: PlannedFunction | None = None
+    gpu: tuple[GpuRequest, ...] = ()
+    dockerfile: PlannedDockerfile | None = None
 
     @property
     def install(self) -> Install | None:
-        """The install instruction, which the lockfile pins; None where a layer has none."""
-        found = (item for item in self.instructions if isinstance(item, (AptInstall, PipInstall, UvPipInstall)))
-        return next(found, None)
+        """The install instruction that leaves open what it installs, so that the lockfile pins it; None without one."""
+        return next((item for item in self.instructions if is_open(item)), None)
 
     def inputs(
-        self, *, builder: str, platform: str, parent: str, generation: str, pins: Iterable[Pin] | BasePin | None
+        self,
+        *,
+        builder: str,
+        platform: str,
+        parent: str,
+        generation: str,
+        pins: Iterable[Pin] | BasePin | Mapping[str, BasePin] | None,
     ) -> KeyInputs:
         """Return what this layer's key is made of, on a given parent and with given pins."""
         return KeyInputs(
@@ -103,11 +130,12 @@ def plan_image(image: Image, builder: Builder) -> Plan:
     """
     image.check()
     layers: list[PlannedLayer] = []
-    for step in image.steps:
+    for number, step in enumerate(map(loaded, image.steps)):
         specs = step.layers(builder, local_python())
         for spec in specs:
             title = step.describe() if len(specs) == 1 else f"{step.describe()}: {_part(spec, builder)}"
-            layers.append(_plan_layer(title, step, spec, layers[-1] if layers else None))
+            function = _function(spec, step, image, number)
+            layers.append(_plan_layer(title, step, spec, layers[-1] if layers else None, function))
     return Plan(image=image, builder=builder, layers=tuple(layers))
 
 
@@ -115,20 +143,43 @@ def _part(spec: LayerSpec, builder: Builder) -> str:
     """Return what one of several layers of a step does."""
     if spec.base is not None:
         return f"base image {spec.base}"
-    lines = [line for item in spec.instructions for line in item.lines(builder) if line.startswith("RUN ")]
-    text = lines[-1].removeprefix("RUN ")
+    if spec.dockerfile is not None:
+        return "its other lines"
+    lines = [line for item in spec.instructions for line in item.lines(builder)]
+    commands = [number for number, line in enumerate(lines) if line.startswith(("RUN ", "COPY "))]
+    at = max(commands, default=0)
+    while lines[at].rstrip().endswith("\\"):
+        at += 1
+    text = lines[at].strip().removeprefix("RUN ")
     return text if len(text) <= PART_LENGTH else f"{text[: PART_LENGTH - 1]}…"
 
 
-def _plan_layer(title: str, step: Step, spec: LayerSpec, below: PlannedLayer | None) -> PlannedLayer:
-    identity = digest(
-        {
-            "base": spec.base,
-            "instructions": tuple(_portable(item) for item in spec.instructions),
-            "environment": step.build_env,
-        }
-    )
-    tools = tuple(entry for item in spec.instructions for entry in _tools(item, step.where))
+def _function(spec: LayerSpec, step: Step, image: Image, number: int) -> PlannedFunction | None:
+    """Return the function that a layer of the step of that number calls. It runs in the image of the steps before."""
+    call = next((item for item in spec.instructions if isinstance(item, CallFunction)), None)
+    return plan_function(call, definition_of(image.steps[:number]), step.where) if call is not None else None
+
+
+def _plan_layer(
+    title: str, step: Step, spec: LayerSpec, below: PlannedLayer | None, function: PlannedFunction | None
+) -> PlannedLayer:
+    read = [read_instruction(item, step.where) for item in spec.instructions]
+    instructions = tuple(item for item, _ in read)
+    tools = tuple(entry for _, entries in read for entry in entries)
+    _check_volumes(step)
+    gpu = step.gpu if spec.base is None else ()
+    files = tuple(entry for item in instructions for entry in _files(item))
+    said: dict[str, object] = {
+        "base": spec.base,
+        "instructions": tuple(_portable(item) for item in instructions),
+        "environment": step.build_env,
+        **_if_any(secrets=step.secrets, volumes=step.volumes, gpu=gpu),
+    }
+    dockerfile = None
+    if spec.dockerfile is not None:
+        dockerfile, files = plan_dockerfile(spec.dockerfile, step)
+        said["dockerfile"] = dockerfile.identity
+    identity = digest(said)
     asked = {"below": below.definition if below else "", "layer": identity}
     if tools:
         asked["requirements"] = contents_digest(tools)
@@ -137,33 +188,49 @@ def _plan_layer(title: str, step: Step, spec: LayerSpec, below: PlannedLayer | N
         where=step.where,
         force=step.force,
         base=spec.base,
-        root=spec.base if spec.base is not None else below.root if below else "",
-        instructions=spec.instructions,
+        root=_root(spec, below, dockerfile),
+        instructions=instructions,
         environment=step.build_env,
-        files=tuple(entry for item in spec.instructions for entry in _files(item)),
+        files=files,
         tools=tools,
-        step=identity,
+        step=identity if function is None else digest({"call": identity, "code": function.code}),
         definition=digest(asked),
+        volumes=step.volumes,
+        secrets=step.secrets,
+        login=spec.login,
+        function=function,
+        gpu=gpu,
+        dockerfile=dockerfile,
     )
+
+
+def _if_any(**parts: tuple[object, ...]) -> dict[str, object]:
+    """Return those that hold something: a step without them has the key of before there were any."""
+    return {name: part for name, part in parts.items() if part}
+
+
+def _check_volumes(step: Step) -> None:
+    if (problem := mounted_twice(step.volumes)) is not None:
+        raise DefinitionError(f"{step.describe()}: {problem}", where=step.where)
+
+
+def _root(spec: LayerSpec, below: PlannedLayer | None, dockerfile: PlannedDockerfile | None) -> str:
+    """Return the reference that the lockfile notes for the layers of an image."""
+    if spec.base is not None:
+        return spec.base
+    if below is not None:
+        return below.root
+    return dockerfile.references[0] if dockerfile and dockerfile.references else ""
+
+
+def base_layer(reference: str) -> PlannedLayer:
+    """Return the base layer of a reference that a Dockerfile takes: that of `from_registry`, with the same key."""
+    step = FromRegistryStep(tag=reference)
+    return _plan_layer(step.describe(), step, LayerSpec(base=reference), None, None)
 
 
 def _files(instruction: Instruction) -> tuple[FileEntry, ...]:
     return read_source(instruction.source) if isinstance(instruction, CopyLocal) else ()
-
-
-def _tools(instruction: Instruction, where: SourceLocation | None) -> tuple[FileEntry, ...]:
-    if not isinstance(instruction, UvPipInstall):
-        return ()
-    paths = (Path(path).expanduser().absolute() for path in instruction.requirements)
-    targets = instruction.remote_requirements()
-    return tuple(_requirements(path, target, where) for path, target in zip(paths, targets, strict=True))
-
-
-def _requirements(path: Path, target: str, where: SourceLocation | None) -> FileEntry:
-    if not path.is_file():
-        raise LocalFileError(f"uv_pip_install: requirements file {path} does not exist.", where=where)
-    # Its mode means nothing and differs with the umask of a checkout, so it must not enter the key.
-    return replace(read_file(path, target), mode=0o644)
 
 
 def _portable(instruction: Instruction) -> object:
@@ -171,8 +238,14 @@ def _portable(instruction: Instruction) -> object:
     match instruction:
         case CopyLocal():
             return {"copy": _target(instruction.source)}
-        case UvPipInstall():
+        case PipInstall() | UvPipInstall():
             return replace(instruction, requirements=instruction.remote_requirements())
+        case UvSync():
+            return replace(instruction, project_dir="")
+        case PoetryInstall():
+            return replace(instruction, pyproject="", lockfile=None)
+        case MicromambaInstall():
+            return replace(instruction, spec_file=instruction.remote_spec_file(), specs=())
         case _:
             return instruction
 

@@ -19,7 +19,7 @@ import pytest
 from pytest_imagebuild.errors import WireError
 from pytest_imagebuild.session.wire import WarningSeen
 
-__all__ = ["OUTCOMES", "mend_report", "warning_message"]
+__all__ = ["OUTCOMES", "mend_collect_report", "mend_report", "warning_message"]
 
 _T = TypeVar("_T")
 
@@ -56,6 +56,21 @@ def mend_report(data: Mapping[str, Any], *, items: Collection[str]) -> dict[str,
         report["wasxfail"] = _typed(data["wasxfail"], str, "wasxfail")
     report["longrepr"] = _longrepr(data.get("longrepr"), report)
     _check_kind(report)
+    return report
+
+
+def mend_collect_report(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data of a collect report that failed or was skipped, as `mend_report` does. Raises WireError."""
+    report: dict[str, Any] = {
+        "nodeid": _typed(data.get("nodeid"), str, "nodeid"),
+        "outcome": _one_of(data, "outcome", {"failed", "skipped"}),
+        "location": ("", None, ""),
+        "sections": [_pair(section, "sections") for section in _typed(data.get("sections"), list, "sections")],
+        "result": None,
+        "$report_type": "CollectReport",
+    }
+    report["longrepr"] = _longrepr(data.get("longrepr"), report)
+    del report["location"]
     return report
 
 

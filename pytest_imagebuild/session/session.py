@@ -6,28 +6,35 @@ import json
 import signal as signals
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import NoReturn
 
 from pytest_imagebuild.engines.protocol import Container, ExitStatus
 from pytest_imagebuild.errors import EngineError, ImageBuildError, WireError
+from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.session.deaths import WorkerDied, WorkerFailedToStart, WorkerTimeout
+from pytest_imagebuild.session.masks import MessageMask
 from pytest_imagebuild.session.reports import mend_report
 from pytest_imagebuild.session.wire import (
+    Asked,
     Collected,
     Done,
     Exited,
     Failure,
     Finished,
     Interrupted,
+    JUnitProperty,
+    Measured,
     Message,
     Missing,
+    Nodes,
     Output,
     Parser,
     Ready,
     Report,
+    Summary,
     WarningSeen,
 )
 from pytest_imagebuild.worker.protocol import PROTOCOL
@@ -49,6 +56,16 @@ class Setup:
     `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
     container knows them. `options` holds only what JSON knows. `isolate` lets each item run in a copy of the worker
     with a file system of its own, where that is possible: `Collected.isolates` says so.
+
+    With `junit`, what tests write into the JUnit file is told. With `coverage`, `source`, `branch`, `config` and
+    `contexts` as pytest-cov has them, what runs is measured. `blocked` are plugins that are not loaded.
+    `width` is that of the terminal, in characters.
+
+    With `shows` too, pytest does in the container what the command line says, and its output is all that comes of it.
+
+    With `describe`, `args` are the command line of the run, which pytest reads as it would on its own, with `addopts`
+    and with the `foreign_options` of plugins that are on the host only; `options` are put on top. The worker tells what
+    it can read, and all that it collects.
     """
 
     cwd: str
@@ -58,13 +75,20 @@ class Setup:
     options: Mapping[str, object] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     directories: tuple[str, ...] = ()
     ini_names: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     root: str = "/"
     isolate: bool = False
-    payload: bytes = b""
+    describe: bool = False
+    junit: bool = False
+    coverage: Mapping[str, object] | None = None
+    blocked: tuple[str, ...] = ()
+    width: int = 80
+    shows: bool = False
+    foreign_options: tuple[Mapping[str, object], ...] = ()
+    payload: bytes = field(default=b"", repr=False)
 
     def line(self) -> bytes:
         """Return the `setup` request, without the payload that follows it."""
@@ -75,23 +99,39 @@ class Setup:
 class Session:
     """Runs items in one worker. Not for several threads, but for `stop`.
 
+    `stopped` is called when its container is gone.
+
     Once it has raised, it is over and its container gone. After `Interrupted`, only `finish` or `stop` make sense.
     """
 
-    def __init__(self, container: Container, setup: Setup, *, start_timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        container: Container,
+        setup: Setup,
+        *,
+        start_timeout: float | None = None,
+        masking: Masking | None = None,
+        stopped: Callable[[], None] | None = None,
+    ) -> None:
         self._container = container
         self._setup = setup
+        self._stopped = stopped
         self._start_timeout = start_timeout
         self._sender = threading.Thread(target=self._send_setup, name="imagebuild-setup", daemon=True)
         self._send_error = ""
         self._parser = Parser()
         self._parsed: Iterator[Message] = iter(())
+        self._masking = masking or Masking()
+        self._mask = MessageMask(self._masking)
         self._output = _Tail(_KEPT_OUTPUT)
         self._failure = ""
         self._over: ImageBuildError | None = None
         self._interrupted: ImageBuildError | None = None
+        self._early: list[Message] = []
         self._last: str | None = None
         self._ahead: tuple[str, str | None] | None = None
+        self.known: Callable[[], Sequence[str]] = tuple
+        """Names the plugins of the controller, when the session is to finish."""
         self.ready: Ready | None = None
         """What the worker is, once an item has been run."""
         self.collected: Collected | None = None
@@ -101,9 +141,36 @@ class Session:
         """Start to send the setup, in a thread: the worker gets ready while the controller does other things."""
         self._sender.start()
 
-    def collect(self, args: Sequence[str]) -> None:
-        """Tell the worker to collect these files (or the files of these node ids). Call it once, before `run`."""
-        self._send({"type": "collect", "args": list(args)})
+    def configured(self) -> Ready:
+        """Wait until pytest is configured. Raises WorkerFailedToStart, WorkerDied or WorkerTimeout."""
+        for message in self._until_ready(_deadline(self._start_timeout)):
+            self._early.append(message)
+        if self.ready is None:
+            raise self._interrupted or WorkerDied()
+        return self.ready
+
+    def shown(self) -> Iterator[Output]:
+        """Yield what a worker prints that only shows something. Raises WorkerFailedToStart or WorkerDied."""
+        finished = False
+        while True:
+            match self._receive(None):
+                case Output() as message:
+                    yield message
+                case Finished():
+                    # What was printed comes by another way, and may come later.
+                    finished = True
+                case Exited() if finished:
+                    return
+                case message:
+                    self._die_of(message)
+
+    def collect(self, args: Sequence[str], known: Sequence[str] = ()) -> None:
+        """Tell the worker to collect these files (or the files of these node ids). Call it once, before `run`.
+
+        A worker that describes what it collects takes them as pytest takes arguments, and tells what plugins say that
+        are not `known` (as `worker.words.known_plugins` names them) in the controller.
+        """
+        self._send({"type": "collect", "args": list(args), "known": list(known)})
 
     def run(
         self,
@@ -126,7 +193,7 @@ class Session:
         if self._ahead not in (None, (item, next_item)):
             msg = f"{self._ahead} was asked for ahead, so it is the next to run, not {(item, next_item)}"
             raise ValueError(msg)
-        yield from self._wait_for_collection()
+        yield from self.collection()
         if self._interrupted is not None:
             return
         if self._ahead is None:
@@ -136,6 +203,10 @@ class Session:
         self._ahead = ahead
         yield from self._messages_of(item, timeout)
 
+    def answer(self, answer: Mapping[str, object]) -> None:
+        """Answer what was `Asked` last: `value`, or `error` or `skipped` with a text."""
+        self._send({"type": "answer", **answer})
+
     def finish(self, timeout: float | None = None) -> Iterator[Message]:
         """End the worker in good order; yield the reports of fixtures that fail at their end. Stops the container.
 
@@ -144,7 +215,7 @@ class Session:
         try:
             if self._over is None and self._sender.ident is not None:
                 if self._interrupted is None:
-                    self._send({"type": "finish"})
+                    self._send({"type": "finish", "known": list(self.known())})
                 yield from self._last_messages(timeout)
         except (WorkerDied, WorkerFailedToStart, WorkerTimeout):
             if self._last is not None and self._interrupted is None:
@@ -161,25 +232,48 @@ class Session:
         with suppress(EngineError):
             self._container.channel.close()
         self._container.stop()
+        if self._stopped is not None:
+            self._stopped()
 
-    def _wait_for_collection(self) -> Iterator[Message]:
+    def collection(self) -> Iterator[Message]:
+        """Wait until the collection is done; yield what comes of it.
+
+        Raises WorkerFailedToStart, WorkerDied or WorkerTimeout.
+        """
+        if (over := self._over) is not None:
+            raise over
         deadline = _deadline(self._start_timeout)
-        while self.collected is None:
+        yield from self._until_ready(deadline)
+        while self.collected is None and self._interrupted is None:
+            match self._receive(deadline):
+                case Collected() as collected:
+                    self.collected = collected
+                case Nodes() as message:
+                    yield message
+                case message:
+                    yield from self._before_collected(message)
+
+    def _until_ready(self, deadline: float | None) -> Iterator[Message]:
+        early, self._early = self._early, []
+        yield from early
+        while self.ready is None and self._interrupted is None:
             match self._receive(deadline):
                 case Ready(protocol=protocol) as ready if protocol == PROTOCOL:
                     self.ready = ready
-                case Collected() as collected:
-                    self.collected = collected
-                case Interrupted() as message:
-                    self._interrupted = WorkerDied(detail=message.reason)
-                    yield message
-                    return
-                case Output() | WarningSeen() as message:
-                    yield message
-                case None:
-                    self._time_out(self._start_timeout or 0.0, "The worker had not collected its tests")
                 case message:
-                    self._die_of(message)
+                    yield from self._before_collected(message)
+
+    def _before_collected(self, message: Message | None) -> Iterator[Message]:
+        match message:
+            case Interrupted():
+                self._interrupted = WorkerDied(detail=message.reason)
+                yield message
+            case Output() | WarningSeen() | JUnitProperty():
+                yield message
+            case None:
+                self._time_out(self._start_timeout or 0.0, "The worker had not collected its tests")
+            case _:
+                self._die_of(message)
 
     def _messages_of(self, item: str, timeout: float | None) -> Iterator[Message]:
         deadline = _deadline(timeout)
@@ -188,8 +282,13 @@ class Session:
                 case Report() as report:
                     # A fixture that outlived the item before may fail at its end only now.
                     yield self._mended(report, {item, self._last or item})
-                case Output() | WarningSeen() as message:
+                case Output() | WarningSeen() | JUnitProperty() | Measured() as message:
                     yield message
+                case Asked() as message:
+                    begun = time.monotonic()
+                    yield message
+                    # What the host does meanwhile is not the item's time.
+                    deadline = None if deadline is None else deadline + time.monotonic() - begun
                 case Done(item=done) as message if done == item:
                     self._last = item
                     yield message
@@ -212,7 +311,7 @@ class Session:
             match self._receive(deadline):
                 case Report() as report if self._last is not None:
                     yield self._mended(report, {self._last})
-                case Output() | WarningSeen() as message:
+                case Output() | WarningSeen() | JUnitProperty() | Measured() | Summary() as message:
                     yield message
                 case Finished():
                     finished = True
@@ -257,7 +356,7 @@ class Session:
                     return None
                 if not data:
                     self._die_of(None)
-                self._parsed = self._parser.feed(data)
+                self._parsed = self._mask(self._parser.feed(data))
         except (WireError, EngineError) as error:
             self._die(detail=str(error))
         return message
@@ -317,7 +416,9 @@ class Session:
         self, *, code: int | None = None, signal: int | None = None, out_of_memory: bool = False, detail: str = ""
     ) -> NoReturn:
         errors = self._container.channel.error_output().decode(errors="replace").strip()
-        details = [detail, self._failure, errors]
+        details = [self._masking.text(detail), self._failure, self._masking.text(errors)]
+        for held in self._mask.rest(last=True):
+            self._output.add(held.data)
         self._end(
             WorkerDied(
                 code=code,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.patterns import FilePatternMatcher
 from pytest_imagebuild.image.sources import LocalSource

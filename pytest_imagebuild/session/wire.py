@@ -16,6 +16,7 @@ from pytest_imagebuild.errors import WireError
 from pytest_imagebuild.worker.protocol import MAX_LINE, MAX_NESTING
 
 __all__ = [
+    "Asked",
     "CollectError",
     "Collected",
     "Done",
@@ -23,27 +24,76 @@ __all__ = [
     "Failure",
     "Finished",
     "Interrupted",
+    "JUnitProperty",
+    "Measured",
     "Message",
     "Missing",
+    "Node",
+    "Nodes",
     "Output",
     "Parser",
     "Ready",
     "Report",
+    "Summary",
     "WarningSeen",
 ]
 
 _T = TypeVar("_T")
 _MAX_BRACKETS = 200_000
+_MAX_NODES = 2_000_000
+_MAX_LINE_NUMBER = 2**31
+_MAX_NARGS = 100
+_FLAG = re.compile(r"--?[A-Za-z0-9][\w.-]*")
 _SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """pytest is configured. Versions are texts like `3.13.5`."""
+    """pytest is configured. Versions are texts like `3.13.5`.
+
+    `options` (as `worker.arguments.options` describes them) and `ini_keys` are what it can read, told by a worker that
+    describes what it collects.
+    """
 
     protocol: int
     python: str
     pytest: str
+    options: tuple[Mapping[str, Any], ...] = ()
+    ini_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """A node of what was collected. `parent` is the index of an earlier one, None for a directory or a file.
+
+    `role` is `directory` (only one that could not be collected), `file`, `collector` or `item`; `kind` the name of its
+    class; `markers` its own, each a name, arguments and keyword arguments; `report` the collect report of one without
+    children, as `pytest_report_to_serializable` gives it. Of an item, `order` is its place among those that shall run,
+    None for one that shall not, `location` is a path, a line from 0 and a name.
+    """
+
+    index: int
+    parent: int | None
+    role: str
+    kind: str
+    nodeid: str
+    name: str
+    path: str
+    markers: tuple[tuple[str, tuple[Any, ...], Mapping[str, Any]], ...]
+    keywords: tuple[str, ...]
+    extra_keywords: tuple[str, ...]
+    doc: str | None
+    location: tuple[str, int | None, str] | None
+    report: Mapping[str, Any] | None
+    order: int | None = None
+    deselected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nodes:
+    """A part of what was collected. Parents come before their children, `Collected` after the last part."""
+
+    nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,12 +109,14 @@ class CollectError:
 class Collected:
     """The collection is done. `items` is how many items there are.
 
-    `isolates` says that each item will find the file system as it is now, whatever the others do.
+    `isolates` says that each item will find the file system as it is now, whatever the others do. `header` are lines
+    that plugins of the image put into it.
     """
 
     items: int
     errors: tuple[CollectError, ...]
     isolates: bool = False
+    header: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +149,39 @@ class WarningSeen:
     lineno: int
     line: str | None
     location: tuple[str, int, str] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JUnitProperty:
+    """Something for the JUnit file: an attribute of an item, or a property of the whole run where `item` is None."""
+
+    item: str | None
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Coverage of some files: their lines, or with `arcs` pairs of lines. `tracers` are coverage's plugins, by file."""
+
+    context: str
+    arcs: bool
+    files: Mapping[str, list[Any]]
+    tracers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What plugins of the image say at the end, as they write it to a terminal."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The item that runs wants the value of a fixture of the host, and waits for it."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +230,24 @@ class Exited:
     oom: bool
 
 
-Message = Ready | Collected | Missing | Report | WarningSeen | Done | Interrupted | Output | Failure | Finished | Exited
+Message = (
+    Ready
+    | Nodes
+    | Collected
+    | Missing
+    | Report
+    | WarningSeen
+    | JUnitProperty
+    | Measured
+    | Summary
+    | Asked
+    | Done
+    | Interrupted
+    | Output
+    | Failure
+    | Finished
+    | Exited
+)
 
 
 class Parser:
@@ -236,6 +338,23 @@ class _Fields:
         """Return the value of `name`, or None for null."""
         return None if self._values.get(name) is None else self.take(name, expected)
 
+    def value(self, name: str) -> object:
+        """Return the value of `name`, whatever it is."""
+        return self._values.get(name)
+
+    def either(self, name: str, *expected: type[_T]) -> _T | None:
+        """Return the value of `name`, which has one of these types, or None for null."""
+        kinds = [kind for kind in expected if type(self._values.get(name)) is kind]
+        return self.optional(name, kinds[0] if kinds else expected[0])
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the value of `name`, a list of texts; () where there is none."""
+        values = self.take(name, list) if name in self._values else []
+        if not all(type(value) is str for value in values):
+            msg = f"The worker sent a {self._values.get('type')!r} message whose {name!r} are no texts"
+            raise WireError(msg)
+        return tuple(values)
+
     def choose(self, name: str, *values: str) -> str:
         """Return the value of `name`, one of `values`."""
         value = self.take(name, str)
@@ -245,8 +364,8 @@ class _Fields:
         return value
 
     def objects(self, name: str) -> list[_Fields]:
-        """Return the value of `name`, a list of objects."""
-        values = self.take(name, list)
+        """Return the value of `name`, a list of objects; an empty one where there is none."""
+        values = self.take(name, list) if name in self._values else []
         if not all(isinstance(value, dict) for value in values):
             msg = f"The worker sent a {self._values.get('type')!r} message whose {name!r} are no objects"
             raise WireError(msg)
@@ -255,8 +374,74 @@ class _Fields:
 
 def _read_ready(fields: _Fields) -> Message:
     return Ready(
-        protocol=fields.take("protocol", int), python=fields.take("python", str), pytest=fields.take("pytest", str)
+        protocol=fields.take("protocol", int),
+        python=fields.take("python", str),
+        pytest=fields.take("pytest", str),
+        options=tuple(_read_option(option) for option in fields.objects("options")),
+        ini_keys=fields.texts("ini_keys"),
     )
+
+
+def _read_option(fields: _Fields) -> Mapping[str, Any]:
+    nargs = fields.either("nargs", int, str)
+    # argparse makes a pattern of so many letters, and knows no option with none.
+    if nargs not in ("?", "*", "+") and not (isinstance(nargs, int) and 0 < nargs <= _MAX_NARGS):
+        nargs = None
+    return {
+        "flags": [flag for flag in fields.texts("flags") if _FLAG.fullmatch(flag)],
+        "dest": fields.take("dest", str),
+        "action": fields.choose("action", "store", "store_const", "append", "count"),
+        "nargs": nargs,
+        "const": fields.value("const"),
+    }
+
+
+def _read_nodes(fields: _Fields) -> Message:
+    return Nodes(nodes=tuple(_read_node(node) for node in fields.objects("nodes")))
+
+
+def _read_node(fields: _Fields) -> Node:
+    index, parent = fields.take("index", int), fields.optional("parent", int)
+    role = fields.choose("role", "directory", "file", "collector", "item")
+    if not 0 <= index < _MAX_NODES or not (parent is None or 0 <= parent < index):
+        msg = f"The worker sent a node {index} whose parent is {parent}"
+        raise WireError(msg)
+    nodeid = fields.take("nodeid", str)
+    if "::()" in nodeid:
+        msg = f"The worker sent a node whose id cannot be {nodeid[:_SHOWN]!r}"
+        raise WireError(msg)
+    location = fields.optional("location", list)
+    if location is not None and [type(part) for part in location] not in ([str, int, str], [str, type(None), str]):
+        msg = f"The worker sent a node at a location that is none: {str(location)[:_SHOWN]}"
+        raise WireError(msg)
+    if (role == "item") != (location is not None):
+        msg = f"The worker sent a node of the role {role!r} with the location {str(location)[:_SHOWN]}"
+        raise WireError(msg)
+    return Node(
+        index=index,
+        parent=parent,
+        role=role,
+        kind=fields.take("kind", str),
+        nodeid=nodeid,
+        name=fields.take("name", str),
+        path=fields.take("path", str),
+        markers=tuple(_read_marker(marker) for marker in fields.take("markers", list)),
+        keywords=fields.texts("keywords"),
+        extra_keywords=fields.texts("extra_keywords"),
+        doc=fields.optional("doc", str),
+        location=None if location is None else (location[0], location[1], location[2]),
+        report=fields.optional("report", dict),
+        order=fields.optional("order", int),
+        deselected=bool(fields.optional("deselected", bool)),
+    )
+
+
+def _read_marker(value: object) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:
+    match value:
+        case [str(name), list(arguments), dict(named)]:
+            return name, tuple(arguments), named
+    msg = f"The worker sent a marker that is none: {str(value)[:_SHOWN]}"
+    raise WireError(msg)
 
 
 def _read_collected(fields: _Fields) -> Message:
@@ -269,7 +454,7 @@ def _read_collected(fields: _Fields) -> Message:
         for error in fields.objects("errors")
     )
     isolates = bool(fields.optional("isolates", bool))
-    return Collected(items=fields.take("items", int), errors=errors, isolates=isolates)
+    return Collected(items=fields.take("items", int), errors=errors, isolates=isolates, header=fields.texts("header"))
 
 
 def _read_missing(fields: _Fields) -> Message:
@@ -290,7 +475,7 @@ def _read_warning(fields: _Fields) -> Message:
         msg = f"The worker sent a warning from a location that is none: {str(location)[:_SHOWN]}"
         raise WireError(msg)
     return WarningSeen(
-        when=fields.choose("when", "runtest"),
+        when=fields.choose("when", "config", "collect", "runtest"),
         nodeid=fields.take("nodeid", str),
         category=fields.take("category", str),
         module=fields.take("module", str),
@@ -300,6 +485,41 @@ def _read_warning(fields: _Fields) -> Message:
         line=fields.optional("line", str),
         location=None if location is None else (location[0], location[1], location[2]),
     )
+
+
+def _read_junit(fields: _Fields) -> Message:
+    return JUnitProperty(
+        item=fields.optional("item", str), name=fields.take("name", str), value=fields.take("value", str)
+    )
+
+
+def _read_coverage(fields: _Fields) -> Message:
+    arcs, files, tracers = fields.take("arcs", bool), fields.take("files", dict), fields.take("tracers", dict)
+    read = _arcs if arcs else _lines
+    if not all(type(tracer) is str for tracer in tracers.values()):
+        msg = f"The worker sent coverage whose tracers are {str(tracers)[:_SHOWN]}"
+        raise WireError(msg)
+    return Measured(
+        context=fields.take("context", str),
+        arcs=arcs,
+        files={file: read(lines) for file, lines in files.items()},
+        tracers=tracers,
+    )
+
+
+def _lines(value: object) -> list[int]:
+    if isinstance(value, list) and all(type(line) is int and abs(line) < _MAX_LINE_NUMBER for line in value):
+        return value
+    msg = f"The worker sent coverage of the lines {str(value)[:_SHOWN]}"
+    raise WireError(msg)
+
+
+def _arcs(value: object) -> list[tuple[int, int]]:
+    lines = _lines(value)
+    if len(lines) % 2 == 0:
+        return list(zip(lines[::2], lines[1::2], strict=True))
+    msg = f"The worker sent coverage of the arcs {str(value)[:_SHOWN]}"
+    raise WireError(msg)
 
 
 def _read_done(fields: _Fields) -> Message:
@@ -334,10 +554,15 @@ def _read_exited(fields: _Fields) -> Message:
 
 _READERS: Mapping[str, Callable[[_Fields], Message]] = {
     "ready": _read_ready,
+    "nodes": _read_nodes,
     "collected": _read_collected,
     "missing": _read_missing,
     "report": _read_report,
     "warning": _read_warning,
+    "junit": _read_junit,
+    "coverage": _read_coverage,
+    "summary": lambda fields: Summary(text=fields.take("text", str)),
+    "asked": lambda fields: Asked(name=fields.take("name", str)),
     "done": _read_done,
     "interrupted": _read_interrupted,
     "output": _read_output,

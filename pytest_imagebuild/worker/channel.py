@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -65,10 +66,26 @@ class Requests:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._kept = bytearray()
+        self._put_off: deque[dict[str, Any]] = deque()
         self._worker = os.getpid()
 
     def next(self) -> dict[str, Any]:
         """Wait for the next request. The end of the stream reads as `finish`."""
+        return self._put_off.popleft() if self._put_off else self._next()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to what was asked; requests that were on their way are next after it.
+
+        At the end of the stream, there is nobody to go on for.
+        """
+        self._worker = os.getpid()
+        while (request := self._next())["type"] != "answer":
+            if request["type"] == "finish":
+                os._exit(1)
+            self._put_off.append(request)
+        return request
+
+    def _next(self) -> dict[str, Any]:
         while (end := self._kept.find(b"\n")) < 0:
             data = self._read(_CHUNK)
             if not data:

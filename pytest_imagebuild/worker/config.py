@@ -14,7 +14,7 @@ import pytest
 from _pytest._code.code import TracebackEntry, filter_traceback
 from _pytest.config import ConftestImportFailure, get_config
 
-from pytest_imagebuild.worker import fixtures, marker
+from pytest_imagebuild.worker import fixtures, imports, marker
 from pytest_imagebuild.worker.channel import Requests, Wire
 from pytest_imagebuild.worker.plugin import WorkerPlugin
 
@@ -37,7 +37,11 @@ def run(setup: dict[str, Any], requests: Requests, wire: Wire) -> int:
             code = int(config.hook.pytest_cmdline_main(config=config))
         finally:
             config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
+        if setup["shows"]:
+            wire.send({"type": "finished"})
         if plugin.served:
+            for message in plugin.measuring.messages() if plugin.measuring is not None else ():
+                wire.send(message)
             wire.send({"type": "finished"})
             code = 0
     except ConftestImportFailure as failure:
@@ -52,22 +56,33 @@ def run(setup: dict[str, Any], requests: Requests, wire: Wire) -> int:
 
 
 def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
-    """Do what `Config.fromdictargs` does, with our plugins there from the start."""
-    arguments = [argument for name in _BLOCKED for argument in ("-p", f"no:{name}")]
+    """Do what `Config.fromdictargs` does, with our plugins there from the start.
+
+    A worker that describes what it collects reads the run's own command line instead, as pytest does.
+    """
+    describes = setup["describe"]
+    blocked = (*_BLOCKED, *setup["blocked"])
+    arguments = [argument for name in blocked for argument in ("-p", f"no:{name}")]
+    if describes:
+        arguments += setup["args"]
     arguments += [argument for name in setup["plugins"] for argument in ("-p", name)]
     if setup["inifile"]:
         arguments += ["-c", setup["inifile"]]
     # The controller has checked that the required plugins are there; not all of them work in a worker.
-    arguments += ["--rootdir", setup["rootdir"], "-o", "required_plugins=", *setup["args"]]
+    arguments += ["--rootdir", setup["rootdir"], "-o", "required_plugins="]
+    if not describes:
+        arguments += setup["args"]
     config = get_config(arguments)
     # pytest itself stays to the end. It collects garbage many times then, and would look at all of its own each time.
     gc.freeze()
     try:
-        for ours in (plugin, marker, fixtures):
+        for ours in (plugin, marker, fixtures, imports):
             config.pluginmanager.register(ours, f"imagebuild-{getattr(ours, '__name__', 'worker')}")
         options = {name: value for name, value in setup["options"].items() if name not in _OWN_OPTIONS}
+        if not describes:
+            vars(config.option).update(options)
+        config.parse(arguments, addopts=describes)
         vars(config.option).update(options)
-        config.parse(arguments, addopts=False)
     except BaseException:
         config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
         raise

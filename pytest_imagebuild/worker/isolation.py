@@ -135,7 +135,7 @@ class Copies:
         for place, is_file in self._mounts:
             there = root / place.relative_to("/")
             if is_file:
-                # Not mounted again, so that a test can change it for itself.
+                # Not mounted again, so that a test can change it for itself; what is read-only may be large.
                 shutil.copyfile(place, there)
             else:
                 self._mount(place, there, None, _BIND | _REC)
@@ -185,13 +185,14 @@ def _map_ids(child: int) -> None:
 
 
 def _mounts() -> Iterator[tuple[Path, bool]]:
-    """Yield where a copy needs what is mounted, and whether it is a file; what is mounted in there comes with it."""
+    """Yield where a copy needs what is mounted, and whether it copies it. What is mounted in there comes with it."""
     seen = [IMAGE, SCRATCH]
     for line in Path("/proc/self/mountinfo").read_text("utf-8", errors="surrogateescape").splitlines():
-        place = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split(" ")[4]))
+        fields = line.split(" ")
+        place = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]))
         if place != Path("/") and not any(place == above or above in place.parents for above in seen):
             seen.append(place)
-            yield place, place.is_file()
+            yield place, place.is_file() and "ro" not in fields[5].split(",")
 
 
 def _capabilities() -> dict[str, int]:

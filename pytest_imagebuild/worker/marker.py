@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import pytest
 
-__all__ = ["FIXTURE", "image_of", "image_under_test", "images_of", "pytest_generate_tests"]
+__all__ = [
+    "FIXTURE",
+    "image_of",
+    "image_under_test",
+    "images_of",
+    "label_of",
+    "pytest_generate_tests",
+    "pytest_itemcollected",
+]
 
 FIXTURE = "image_under_test"
 
@@ -29,6 +37,13 @@ def image_of(item: pytest.Item) -> object | None:
     return images[0] if images else None
 
 
+def label_of(item: pytest.Item) -> str:
+    """Return what the id of an item shows of its image, "" if it is not one of several."""
+    callspec = getattr(item, "callspec", None)
+    several = callspec is not None and len(images_of(item)) > 1 and FIXTURE in callspec.params
+    return _label(image_of(item)) if several else ""
+
+
 # First, so that the image is the outermost of several parameters: its items stay together.
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,6 +54,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if FIXTURE not in metafunc.fixturenames:
         metafunc.fixturenames.append(FIXTURE)
     metafunc.parametrize(FIXTURE, images, ids=[_label(image) for image in images], scope="function")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test that asks for a GPU the marker `gpu`, so that `-m gpu` selects it."""
+    mark = item.get_closest_marker("image")
+    if mark is not None and mark.kwargs.get("gpu"):
+        item.add_marker("gpu")
 
 
 @pytest.fixture(name=FIXTURE)

@@ -10,22 +10,42 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_imagebuild.worker import hosted
+from pytest_imagebuild.worker.arguments import accept, ini_keys, options
 from pytest_imagebuild.worker.channel import Requests, Wire
+from pytest_imagebuild.worker.collected import CollectedTree
+from pytest_imagebuild.worker.junit import JUnitProperties
+from pytest_imagebuild.worker.measuring import MISSING, Measuring
 from pytest_imagebuild.worker.protocol import PROTOCOL
 from pytest_imagebuild.worker.quiet import QuietReporter
 from pytest_imagebuild.worker.supervisor import DUMP_SIGNAL
+from pytest_imagebuild.worker.words import Words
 
 if TYPE_CHECKING:
     from pytest_imagebuild.worker.isolation import Copies
 
 __all__ = ["WorkerPlugin"]
+
+_NODES_AT_ONCE = 200
+_NO_COVERAGE = {
+    "type": "warning",
+    "when": "collect",
+    "nodeid": "",
+    "category": "UserWarning",
+    "module": "builtins",
+    "filename": "pytest-imagebuild",
+    "lineno": 0,
+    "line": None,
+    "location": None,
+}
 
 
 class WorkerPlugin:
@@ -43,6 +63,23 @@ class WorkerPlugin:
         self._last: pytest.Item | None = None
         self._promised: pytest.Item | None = None
         self._copies: Copies | None = None
+        self._tree = CollectedTree() if setup["describe"] else None
+        self._known: dict[str, Any] = {"options": [], "ini_keys": []}
+        self._words: Words | None = None
+        hosted.answer_with(self._ask)
+        self._known_there: list[str] = []
+        self.measuring: Measuring | None = None
+        """What measures coverage, from the first conftest file on."""
+
+    # The outermost: conftest files have options of their own.
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_load_initial_conftests(self, parser: pytest.Parser) -> Generator[None, Any, None]:
+        """Note what pytest can read here; let it read what only the controller knows. Begin to measure."""
+        self.measuring = self._measuring()
+        yield
+        if self._tree is not None:
+            self._known = {"options": options(parser), "ini_keys": ini_keys(parser)}
+            accept(parser, self._setup["foreign_options"])
 
     def pytest_plugin_registered(self, plugin: object, manager: pytest.PytestPluginManager) -> None:
         """Accept hooks of plugins that are on the host only: the controller knows them all."""
@@ -59,17 +96,26 @@ class WorkerPlugin:
             config.addinivalue_line("markers", line)
         for name in self._setup["ini_names"]:
             _register_ini(config, name)
+        if self._setup["shows"]:
+            return
         QuietReporter.take_over(config)
+        if self._tree is not None:
+            config.pluginmanager.register(self._tree)
+            self._words = Words(config, self._setup["width"])
+        if self.measuring is not None:
+            config.pluginmanager.register(self.measuring)
+        if self._setup["junit"]:
+            JUnitProperties(self._wire, config)
 
     # The innermost wrapper, so that it sees a UsageError of the collection only.
     @pytest.hookimpl(trylast=True, hookwrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, None]:
         """Say that the worker is ready, wait to be told what to collect, collect, and say what came of it."""
         versions = {"python": sys.version.split()[0], "pytest": pytest.__version__}
-        self._wire.send({"type": "ready", "protocol": PROTOCOL, **versions})
+        self._wire.send({"type": "ready", "protocol": PROTOCOL, **versions, **self._known})
         request = self._requests.next()
         self._finished = request["type"] == "finish"
-        session.config.args[:] = self._existing_files(session.config, request.get("args", ()))
+        session.config.args[:] = self._existing(session.config, request.get("args", ()))
         # A file that cannot be imported counts on the controller, when one of its items is to run.
         option = session.config.option
         maxfail, option.maxfail = option.maxfail, 0
@@ -83,9 +129,11 @@ class WorkerPlugin:
                 {"nodeid": nodeid, "outcome": kind, "longrepr": text}
                 for nodeid, (kind, text) in self._uncollected.items()
             ]
+            self._send_nodes(session)
             self._copies = _copies() if self._setup.get("isolate") else None
+            header = self._words.header(request["known"]) if self._words is not None else []
             collected = {"items": len(self._items), "errors": errors, "isolates": self._copies is not None}
-            self._wire.send({"type": "collected", **collected})
+            self._wire.send({"type": "collected", **collected, "header": header})
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_itemcollected(self, item: pytest.Item) -> None:
@@ -105,9 +153,16 @@ class WorkerPlugin:
         """Serve requests until the controller has no more."""
         while not self._finished and (request := self._requests.next())["type"] == "run":
             self._run(session, request)
+        self._known_there = [] if self._finished else request.get("known", [])
         self._tear_down_to(session, None)
         self.served = True
         return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Send what plugins that are here only have to say at the end."""
+        if self._words is not None and self.served and (text := self._words.summary(self._known_there, exitstatus)):
+            self._wire.send({"type": "summary", "text": text})
 
     # Last, as plain pytest's terminal sees a report after the conftest files.
     @pytest.hookimpl(trylast=True)
@@ -115,6 +170,8 @@ class WorkerPlugin:
         """Send a report; what was printed goes first."""
         if self._last is None:
             return
+        if self._words is not None:
+            self._words.note(report)
         config = self._last.config
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
         _flush_output()
@@ -126,9 +183,9 @@ class WorkerPlugin:
     ) -> None:
         """Send the warnings of items, with the line: its file may be here only.
 
-        The other warnings, the controller sees in its own collection.
+        The other warnings, the controller sees in its own collection, if it has one.
         """
-        if when != "runtest":
+        if (when != "runtest" and self._tree is None) or self._setup["shows"]:
             return
         category = warning_message.category
         self._wire.send(
@@ -162,21 +219,30 @@ class WorkerPlugin:
         self._wire.send({"type": "error", "text": str(excrepr)})
         return True
 
-    def _existing_files(self, config: pytest.Config, arguments: Sequence[str]) -> list[str]:
-        """Return the files of node ids that are there. Whole files: an id that is not there would end pytest."""
-        files = dict.fromkeys(argument.partition("::")[0] for argument in arguments)
-        for file in [file for file in files if not Path(file).exists()]:
-            del files[file]
+    def _send_nodes(self, session: pytest.Session) -> None:
+        """Send what was collected, if the controller does not know it, and let items be called by their last names."""
+        self._items.update({item.nodeid: item for item in list(self._items.values())})
+        nodes: Iterator[dict[str, Any]] = self._tree.nodes(session) if self._tree is not None else iter(())
+        while some := list(islice(nodes, _NODES_AT_ONCE)):
+            self._wire.send({"type": "nodes", "nodes": some})
+
+    def _existing(self, config: pytest.Config, arguments: Sequence[str]) -> list[str]:
+        """Return what of `arguments` is there. For items that are known, whole files: a wrong id would end pytest."""
+        files = list(dict.fromkeys(argument.partition("::")[0] for argument in arguments))
+        missing = {file for file in files if not Path(file).exists()}
+        for file in missing:
             self._uncollected[os.path.relpath(file, config.rootpath)] = (
                 "failed",
                 f"{file} is not in the container: is it ignored by git, or outside of the project tree?",
             )
-        return list(files)
+        if self._tree is not None:
+            return [argument for argument in arguments if argument.partition("::")[0] not in missing]
+        return [file for file in files if file not in missing]
 
     def _collect_what_can_be(self, session: pytest.Session) -> None:
         """Collect without the files that pytest refuses, once it has refused some."""
         accepted = []
-        for file in list(session.config.args):
+        for file in dict.fromkeys(argument.partition("::")[0] for argument in session.config.args):
             try:
                 session.perform_collect([file])
                 accepted.append(file)
@@ -197,9 +263,15 @@ class WorkerPlugin:
             self._run_item(session, item, request)
             return
         with self._wire.passed_on():
-            ended = self._copies.run(lambda: self._run_item(session, item, request), DUMP_SIGNAL)
+            ended = self._copies.run(lambda: self._run_in_copy(session, item, request), DUMP_SIGNAL)
         if ended is not None:
             _end_as(ended)
+
+    def _run_in_copy(self, session: pytest.Session, item: pytest.Item, request: dict[str, Any]) -> None:
+        self._run_item(session, item, request)
+        # Its files go with its file system.
+        for message in self.measuring.messages() if self.measuring is not None else ():
+            self._wire.send(message)
 
     def _run_item(self, session: pytest.Session, item: pytest.Item, request: dict[str, Any]) -> None:
         # The controller sends a request ahead before it has seen the last failure here.
@@ -210,6 +282,26 @@ class WorkerPlugin:
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=self._promised)
         stop = str(session.shouldstop) if session.shouldstop else None
         self._wire.send({"type": "done", "item": request["item"], "stop": stop})
+
+    def _ask(self, name: str) -> Any:
+        """Return the value of a fixture of the host."""
+        self._wire.send({"type": "asked", "name": name})
+        answer = self._requests.answer()
+        if "error" in answer:
+            pytest.fail(answer["error"], pytrace=False)
+        if "skipped" in answer:
+            pytest.skip(answer["skipped"])
+        return answer["value"]
+
+    def _measuring(self) -> Measuring | None:
+        settings = self._setup["coverage"]
+        if settings is None:
+            return None
+        try:
+            return Measuring(settings)
+        except ImportError:
+            self._wire.send({**_NO_COVERAGE, "message": MISSING})
+            return None
 
     def _is_soon_done(self, when: str) -> bool:
         """Tell whether a report that all is well can wait: the call tells more, and a teardown is mostly short."""

@@ -1,9 +1,9 @@
 """The wire between controller and worker. Runs in the container too: imports the standard library only.
 
 Both directions carry newline-delimited JSON in ASCII, one object a line, with its kind under `type`.
-Controller to container: `setup` (followed by `payload` raw bytes), `collect`, `run`, `dump`, `finish`.
-Container to controller: `ready`, `collected`, `missing`, `report`, `warning`, `done`, `interrupted`,
-`output`, `error`, `finished`, `exited`.
+Controller to container: `setup` (followed by `payload` raw bytes), `collect`, `run`, `answer`, `dump`, `finish`.
+Container to controller: `ready`, `nodes`, `collected`, `missing`, `report`, `warning`, `junit`, `coverage`, `asked`,
+`done`, `interrupted`, `summary`, `output`, `error`, `finished`, `exited`.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ class QuietReporter:
     """
 
     def __init__(self, reporter: object) -> None:
-        self._reporter = reporter
+        self.reporter = reporter
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._reporter, name)
+        return getattr(self.reporter, name)
 
     @classmethod
     def take_over(cls, config: pytest.Config) -> None:

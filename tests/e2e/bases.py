@@ -16,9 +16,11 @@ from typing import Any, final
 from engines import EngineUnderTest
 from relay import Relay
 
-__all__ = ["OwnBase", "own_base"]
+__all__ = ["OwnBase", "Repository", "own_base"]
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 SOURCE = "library/python"
 TAG = "3.13-slim-trixie"
 
@@ -69,16 +71,49 @@ class OwnBase:
 
     def publish(self, *, label: str = "") -> str:
         """Move the tag to an image that has `label`; return its digest."""
+        repository = Repository(self._name)
+        config, layers = repository.copied()
+        config["config"]["Labels"] = {"label": label}
+        return repository.push("1", config, layers)
+
+    def _connect(self) -> socket.socket:
+        host, _, port = self._registry.partition(":")
+        return socket.create_connection((host, int(port)), 10)
+
+
+@final
+class Repository:
+    """A repository of the test ground's registry that a test fills with images on top of the usual one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._registry = os.environ["IMAGEBUILD_TEST_REGISTRY"]
+
+    def copied(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return the configuration of the usual base image, and its layers, which this repository has now too."""
         manifest = json.loads(self._call("GET", f"/v2/{SOURCE}/manifests/{TAG}", headers={"Accept": MANIFEST}))
         config = json.loads(self._call("GET", f"/v2/{SOURCE}/blobs/{manifest['config']['digest']}"))
-        config["config"]["Labels"] = {"label": label}
         for layer in manifest["layers"]:
             self._call("POST", f"/v2/{self._name}/blobs/uploads/?mount={layer['digest']}&from={SOURCE}")
+        return config, manifest["layers"]
+
+    def content(self, layer: dict[str, Any]) -> bytes:
+        """Return a layer that this repository has, a tar file packed by gzip."""
+        return self._call("GET", f"/v2/{self._name}/blobs/{layer['digest']}")
+
+    def put_layer(self, packed: bytes) -> dict[str, Any]:
+        """Put a layer, a tar file packed by gzip, and return what a manifest says of it."""
+        self._put_blob(packed)
+        return {"mediaType": LAYER, "digest": _digest(packed), "size": len(packed)}
+
+    def push(self, tag: str, config: dict[str, Any], layers: list[dict[str, Any]]) -> str:
+        """Move a tag to the image of this configuration and these layers; return its digest."""
         data = json.dumps(config, sort_keys=True).encode()
-        manifest["config"] = {**manifest["config"], "digest": _digest(data), "size": len(data)}
         self._put_blob(data)
+        described = {"mediaType": CONFIG, "digest": _digest(data), "size": len(data)}
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}
         body = json.dumps(manifest, sort_keys=True).encode()
-        self._call("PUT", f"/v2/{self._name}/manifests/1", body=body, headers={"Content-Type": MANIFEST})
+        self._call("PUT", f"/v2/{self._name}/manifests/{tag}", body=body, headers={"Content-Type": MANIFEST})
         return _digest(body)
 
     def _put_blob(self, data: bytes) -> None:
@@ -93,17 +128,13 @@ class OwnBase:
         return self._request(method, path, **more)[0]
 
     def _request(self, method: str, path: str, **more: Any) -> tuple[bytes, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection(self._registry, timeout=30)
+        connection = http.client.HTTPConnection(self._registry, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, **more)
             response = connection.getresponse()
             body = response.read()
             assert response.status < 300, f"the registry answers {method} {path} with {response.status}: {body!r}"
             return body, response.headers
-
-    def _connect(self) -> socket.socket:
-        host, _, port = self._registry.partition(":")
-        return socket.create_connection((host, int(port)), 10)
 
 
 def _digest(data: bytes) -> str:

@@ -11,6 +11,9 @@ import pytest
 from bases import OwnBase, own_base
 from engines import CHOSEN, EngineUnderTest, open_engine
 from inner import BEGUN, Inner
+from locking import index, locking
+
+__all__ = ["index", "locking"]
 
 USED_BY_MANY = ("python:3.13-slim-trixie", "python:3.11-slim-trixie")
 """Bases that tests take for built, as they count what is built on them."""
@@ -76,6 +79,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, engine: 
     """Return an empty project whose tests run on the engine, each run in a process of its own."""
     for name, value in engine.environment.items():
         monkeypatch.setenv(name, value)
+    # Python takes a .pyc for its source where time in seconds and size are the same: two runs may be within a second.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     for name in ("MODAL_FORCE_BUILD", "MODAL_IGNORE_CACHE", "MODAL_IMAGE_BUILDER_VERSION", "CI", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     pytester.makeini("[pytest]\n")

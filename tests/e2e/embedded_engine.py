@@ -264,16 +264,15 @@ class _Watching:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -20)
         while not self._ended.is_set():
-            self._catch_up(LOOK_SECONDS)
-            # It waits with the lock held, which the other thread wants now and then.
-            time.sleep(0.005)
+            if self._inotify.wait(LOOK_SECONDS):
+                self._catch_up()
 
-    def _catch_up(self, timeout: float = 0) -> None:
+    def _catch_up(self) -> None:
         """Take in what has happened until now; after the block, what had happened until its end."""
         with self._changing:
             if self._inotify.closed:
                 return
-            for happening in self._inotify.happenings(timeout):
+            for happening in self._inotify.happenings():
                 self._note(happening)
 
     def _look_on(self) -> None:

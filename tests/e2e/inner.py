@@ -18,6 +18,28 @@ TIMEOUT = 300
 BEGUN: list[subprocess.Popen[bytes]] = []
 """The runs that were begun, for a test that fails before it has waited for its own."""
 
+SLEEPS = {
+    "pytest.ini": "[pytest]\n",
+    "test_sleeps.py": """
+        import time
+
+        import pytest
+        from pytest_imagebuild import Image
+
+        pytestmark = pytest.mark.image(Image.from_registry("python:3.13-slim-trixie"))
+
+
+        def test_sleeps():
+            print("now it sleeps")
+            time.sleep(600)
+
+
+        def test_later():
+            pass
+        """,
+}
+"""A project whose first test runs until somebody ends it."""
+
 _NOT_INHERITED = (
     "MODAL_FORCE_BUILD",
     "MODAL_IGNORE_CACHE",
@@ -97,6 +119,8 @@ class Inner:
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         variables = {
             **inherited,
+            # As in the fixture `project`.
+            "PYTHONDONTWRITEBYTECODE": "1",
             **self.engine.environment,
             "COLUMNS": "120",
             # Into a file Python would keep text back; to a terminal, which a user of `-s` has, it does not.
@@ -106,7 +130,8 @@ class Inner:
         }
         with (logs / "out.txt").open("wb") as out, (logs / "err.txt").open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *arguments],
+                # A shell starts what it runs in the background deaf to Ctrl-C, and that is inherited.
+                ["env", "--default-signal=INT", sys.executable, "-m", "pytest", *arguments],
                 cwd=self.folder,
                 env=variables,
                 stdin=subprocess.DEVNULL,

@@ -58,9 +58,13 @@ class Inotify:
             self._folders[number] = folder
         return bool(number >= 0)
 
-    def happenings(self, timeout: float) -> Iterator[Happening]:
-        """Yield what has happened; wait for it up to `timeout` seconds."""
-        if not select.select([self._file], [], [], timeout)[0]:
+    def wait(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for something to happen; say whether it did."""
+        return bool(select.select([self._file], [], [], timeout)[0])
+
+    def happenings(self) -> Iterator[Happening]:
+        """Yield what has happened."""
+        if not self.wait(0):
             return
         data = os.read(self._file, 1 << 16)
         while data:

@@ -15,11 +15,10 @@ import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import final
 
 import pytest
+from serving import Answer, Request, Served
 
 __all__ = ["PackageIndex", "Visit", "debian_package", "index_of_the_host"]
 
@@ -98,8 +97,23 @@ class Visit:
     login: str
 
 
+class _Request(Request):
+    def do_CONNECT(self) -> None:  # noqa: N802 - the base class looks for it
+        index = self.server.served
+        assert isinstance(index, PackageIndex)
+        status, _, headers = index.answer(self)
+        self.reply(status, headers)
+        self.close_connection = True
+        if status == 200:
+            with socket.create_connection(index.behind(self.path), 20) as server:
+                back = threading.Thread(target=_pump, args=(server, self.connection))
+                back.start()
+                _pump(self.connection, server)
+                back.join(20)
+
+
 @final
-class PackageIndex:
+class PackageIndex(Served):
     """Serves the simple API (PEP 503 and 691) at an address of this machine; sends who asks for others to PyPI.
 
     Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who
@@ -107,39 +121,21 @@ class PackageIndex:
     to where `names` ("host:port" by name) says, else to where it was asked to.
     """
 
+    request = _Request
+
     def __init__(self, host: str, *, login: str = "", tls: ssl.SSLContext | None = None) -> None:
-        self.host = host
+        super().__init__(host, tls=tls)
         self.names: dict[str, str] = {}
         self.login = login
         self.visits: list[Visit] = []
         self._files: dict[str, dict[str, bytes]] = {}
         self._debian: dict[str, tuple[str, bytes]] = {}
-        self._server = _Server(host, self)
         self._scheme = "http" if tls is None else "https"
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return f"{self.host}:{self._server.server_port}"
 
     @property
     def url(self) -> str:
         """The index as pip and uv take it, with the login in it."""
         return f"{self._scheme}://{self.login + '@' if self.login else ''}{self.address}/simple/"
-
-    def __enter__(self) -> PackageIndex:
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
 
     def publish(self, name: str, version: str, *, requires: Iterable[str] = (), content: str = "") -> None:
         """Offer a version of a package; one that is there already gets other bytes."""
@@ -154,14 +150,16 @@ class PackageIndex:
         """Offer a version of a Debian package, and no other version of it."""
         self._debian[name] = debian_package(name, version, content=content)
 
-    def answer(self, visit: Visit, *, wants_json: bool) -> tuple[int, bytes, dict[str, str]]:
-        """Return status, body and headers for a request."""
+    def answer(self, request: Request) -> Answer:
+        """Return a page of the index or a file."""
+        said = request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
+        visit = Visit(request.path, base64.b64decode(said.removeprefix("Basic ")).decode())
         self.visits.append(visit)
         if self.login and visit.login != self.login:
             return 401, b"", {"WWW-Authenticate": 'Basic realm="index"'}
         match [part for part in visit.path.split("/") if part not in ("", ".")]:
             case ["simple", project]:
-                return self._page(project, wants_json=wants_json)
+                return self._page(project, wants_json=JSON in request.headers.get("Accept", ""))
             case ["files", name, file] if file in self._files.get(name, {}):
                 return 200, self._files[name][file], {}
             case ["debian", "Packages"]:
@@ -172,6 +170,12 @@ class PackageIndex:
                 return 404, b"", {}
         return 200, b"nothing here\n", {}
 
+    def behind(self, address: str) -> tuple[str, int]:
+        """Return the host and the port to which a tunnel to an address leads."""
+        name, _, port = address.partition(":")
+        host, _, port = self.names.get(name, address).partition(":")
+        return host, int(port)
+
     def _debian_index(self) -> str:
         stanzas = (
             f"{control}Filename: ./{name}.deb\nSize: {len(data)}\nSHA256: {_sha256(data)}\n"
@@ -179,7 +183,7 @@ class PackageIndex:
         )
         return "\n".join(stanzas)
 
-    def _page(self, project: str, *, wants_json: bool) -> tuple[int, bytes, dict[str, str]]:
+    def _page(self, project: str, *, wants_json: bool) -> Answer:
         name = project.replace("-", "_")
         if name not in self._files:
             return 302, b"", {"Location": f"{ELSEWHERE}/{project}/"}
@@ -187,56 +191,6 @@ class PackageIndex:
         if wants_json:
             return 200, _json_page(project, links), {"Content-Type": JSON}
         return 200, _html_page(links), {"Content-Type": "text/html"}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, host: str, index: PackageIndex) -> None:
-        super().__init__((host, 0), _Handler)
-        self.index = index
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_CONNECT(self) -> None:
-        index = self.server.index
-        name, _, port = self.path.partition(":")
-        status, _, headers = index.answer(self._visit(), wants_json=False)
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.end_headers()
-        self.close_connection = True
-        if status == 200:
-            host, _, port = index.names.get(name, f"{name}:{port}").partition(":")
-            with socket.create_connection((host, int(port)), 20) as server:
-                back = threading.Thread(target=_pump, args=(server, self.connection))
-                back.start()
-                _pump(self.connection, server)
-                back.join(20)
-
-    def _visit(self) -> Visit:
-        said = self.headers.get("Authorization") or self.headers.get("Proxy-Authorization") or ""
-        return Visit(self.path, base64.b64decode(said.removeprefix("Basic ")).decode())
-
-    def do_GET(self) -> None:
-        visit = self._visit()
-        wants_json = JSON in self.headers.get("Accept", "")
-        status, body, headers = self.server.index.answer(visit, wants_json=wants_json)
-        self.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815 - the base class looks for it
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
-        pass
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

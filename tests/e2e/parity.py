@@ -123,6 +123,11 @@ def shadowed():
     return "root"
 """
 
+WAYS = ("marker", "flag")
+"""How a test gets into a container: by its marker, or by the flag `--image`."""
+
+_MARKER = re.compile(r"(?m)^ *(pytestmark = |@)pytest\.mark\.image\(IMAGE\)\n")
+
 _MARK = """
 import pytest
 from images import IMAGE
@@ -850,11 +855,18 @@ class Twins:
     """The project twice, side by side: one for the host, one for the container of an engine.
 
     What the host tells is the same beside every engine, so it is run there beside the first one only.
+    The `way` into the container is the marker of tests, or the flag `--image`, for which the tests have none.
     """
 
     _told_before: ClassVar[dict[tuple[object, ...], Told]] = {}
 
-    def __init__(self, home: Path, engine: EngineUnderTest, files: Mapping[str, str] = FILES) -> None:
+    def __init__(
+        self, home: Path, engine: EngineUnderTest, files: Mapping[str, str] = FILES, *, way: str = "marker"
+    ) -> None:
+        self._chosen: tuple[str, ...] = ()
+        if way == "flag":
+            files = {name: _MARKER.sub("", text) for name, text in files.items()}
+            self._chosen = ("--image=images.py:IMAGE",)
         self._host = Inner(home / "outer", engine).write(files)
         self._inside = Inner(home / "inner", engine).write(files)
         self._story: tuple[object, ...] = (tuple(files.items()),)
@@ -864,7 +876,7 @@ class Twins:
         self._story += ((arguments, tuple(environment.items())),)
         host = self._told_before.get(self._story)
         beside = None if host else _begin(self._host, ("--no-image", *arguments), environment)
-        ran = _begin(self._inside, arguments, environment).wait()
+        ran = _begin(self._inside, (*self._chosen, *arguments), environment).wait()
         if host is None and beside is not None:
             host = self._told_before[self._story] = _told(self._host, beside.wait())
         assert host is not None

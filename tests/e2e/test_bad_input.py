@@ -196,4 +196,4 @@ def test_an_unknown_builder_version_names_the_known_ones(
     monkeypatch.setenv("MODAL_IMAGE_BUILDER_VERSION", "1999.01")
     result = outcome(project, "image = base")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "Unknown image builder version '1999.01'. Known versions: 2026.10" in said(result)
+    assert "Unknown image builder version '1999.01'. Known versions: 2025.06, 2026.10" in said(result)

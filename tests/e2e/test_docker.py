@@ -7,31 +7,10 @@ from pathlib import Path
 import pytest
 from docker_engine import Recorder
 from engines import EngineUnderTest, only
-from inner import Inner, failure_of, outcomes
+from inner import SLEEPS, Inner, failure_of, outcomes
 from observing import wait_until
 
 pytestmark = only("docker")
-
-SLEEPS = {
-    "pytest.ini": "[pytest]\n",
-    "test_sleeps.py": """
-        import time
-
-        import pytest
-        from pytest_imagebuild import Image
-
-        pytestmark = pytest.mark.image(Image.from_registry("python:3.13-slim-trixie"))
-
-
-        def test_sleeps():
-            print("now it sleeps")
-            time.sleep(600)
-
-
-        def test_later():
-            pass
-        """,
-}
 
 NATIVE = {
     "pytest.ini": "[pytest]\n",

@@ -9,34 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from engines import only
-from inner import Inner, failure_of, outcomes
+from inner import SLEEPS, Inner, failure_of, outcomes
 from observing import wait_until
 
 if TYPE_CHECKING:
     from embedded_engine import EmbeddedUnderTest
 
 pytestmark = only("embedded")
-
-SLEEPS = {
-    "pytest.ini": "[pytest]\n",
-    "test_sleeps.py": """
-        import time
-
-        import pytest
-        from pytest_imagebuild import Image
-
-        pytestmark = pytest.mark.image(Image.from_registry("python:3.13-slim-trixie"))
-
-
-        def test_sleeps():
-            print("now it sleeps")
-            time.sleep(600)
-
-
-        def test_later():
-            pass
-        """,
-}
 
 
 def test_a_container_that_is_killed_from_outside_fails_its_test_and_the_next_one_gets_another(

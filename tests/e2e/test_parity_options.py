@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from engines import EngineUnderTest
-from parity import FILES, Twins
+from parity import FILES, WAYS, Twins
 
 OUTCOMES = "tests/test_outcomes.py"
 QUICK = "not slow"
@@ -76,11 +76,12 @@ EXTRA = {
 }
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("runs", RUNS.values(), ids=[name.replace(" ", "-") for name in RUNS])
 def test_an_option_does_the_same_inside_as_on_the_host(
-    tmp_path: Path, engine: EngineUnderTest, runs: list[list[str]]
+    tmp_path: Path, engine: EngineUnderTest, runs: list[list[str]], way: str
 ) -> None:
-    twins = Twins(tmp_path, engine, {**FILES, **EXTRA})
+    twins = Twins(tmp_path, engine, {**FILES, **EXTRA}, way=way)
     for arguments in runs:
         host, inside = twins.run("-p", "no:xdist", "--flavour=strawberry", *arguments)
         assert inside.ran.err == host.ran.err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import final
 
 from engines import CHOSEN, open_engine
 
@@ -27,10 +29,13 @@ def test_keys(image_build):
 
 
 def test_all_engines_resolve_the_same_definitions_to_the_same_bytes_and_keys(tmp_path: Path) -> None:
-    machines = [_Machine(tmp_path / name, environment) for name, environment in _engines(tmp_path).items()]
-    assert len(machines) > 1, "there is but one engine, so nothing is compared"
-
-    results = [machine.result() for machine in machines]
+    with contextlib.ExitStack() as running:
+        machines = [
+            running.enter_context(_Machine(tmp_path / name, environment))
+            for name, environment in _engines(tmp_path).items()
+        ]
+        assert len(machines) > 1, "there is but one engine, so nothing is compared"
+        results = [machine.result() for machine in machines]
 
     assert [result.keys for result in results[1:]] == [results[0].keys for _ in results[1:]]
     assert len(results[0].keys) == 3
@@ -57,8 +62,12 @@ class _Result:
         self.lockfile = lockfile
 
 
+@final
 class _Machine:
-    """A folder with the project, and an engine of its own; pytest begins to run in it at once."""
+    """A folder with the project, and an engine of its own; pytest begins to run in it at once.
+
+    What the engines have stored, a base that was built by force among it, has no part in it.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -66,7 +75,7 @@ class _Machine:
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / "test_images.py").write_text(PROJECT)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-rP"],
+            [sys.executable, "-m", "pytest", "-rP", "--ignore-image-cache"],
             cwd=folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
@@ -74,10 +83,14 @@ class _Machine:
             text=True,
         )
 
+    def __enter__(self) -> _Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
     def result(self) -> _Result:
-        try:
-            output, _ = self._process.communicate(timeout=TIMEOUT)
-        finally:
-            self._process.kill()
+        output, _ = self._process.communicate(timeout=TIMEOUT)
         assert self._process.returncode == 0, output
         return _Result(output, (self._folder / "imagebuild.lock").read_text())

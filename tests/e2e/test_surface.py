@@ -388,7 +388,10 @@ def test_collecting_only_contacts_no_engine(flags: Inner) -> None:
     [
         ("", "it takes an Image, found nothing. Write @pytest.mark.image(Image.debian_slim())."),
         ("'debian'", "it takes Images, found str 'debian'."),
-        ("IMAGE, cpus=2", "unknown argument 'cpus'; it knows cpu, memory, timeout, env, network, isolation."),
+        (
+            "IMAGE, cpus=2",
+            "unknown argument 'cpus'; it knows gpu, cpu, memory, timeout, env, secrets, volumes, network, isolation.",
+        ),
         ("IMAGE, env='A=1'", "env takes a dict of strings, found str."),
         ("IMAGE, env={'A': 1}", "env takes a dict of strings; these are not: ['A']."),
         ("IMAGE, network=0", "network takes True or False, found 0."),

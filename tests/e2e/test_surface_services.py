@@ -50,6 +50,10 @@ PROJECT = {
 
         def test_logs(server):
             get(server, "/index.html")
+            # The engine copies what the service writes into its log a moment after the answer is here.
+            end = time.monotonic() + 30
+            while "GET /index.html" not in server.logs() and time.monotonic() < end:
+                time.sleep(0.05)
             assert "GET /index.html" in server.logs()
 
 

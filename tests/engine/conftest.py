@@ -10,13 +10,20 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import docker
 import docker.errors
 import pytest
 
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.memory import CommandResult, MemoryEngine
-from pytest_imagebuild.engines.protocol import BuiltLayer, ConfigChange, Engine, FileEntry, LayerLabels, Work
+from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
+from pytest_imagebuild.engines.work import ConfigChange, Work
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.embedded import EmbeddedEngine
 
 BASE = "python:3.13-slim-trixie"
 RUN = f"contract-{uuid.uuid4().hex[:12]}"
@@ -124,7 +131,7 @@ def leftovers(name: str, run: str) -> list[str]:
 def locally(command: str, work: Work) -> CommandResult:
     done = subprocess.run(
         ["/bin/sh", "-c", command],
-        env={"PATH": os.environ["PATH"], **work.environment},
+        env={"PATH": os.environ["PATH"], **work.environment, **work.secrets},
         capture_output=True,
         stdin=subprocess.DEVNULL,
         timeout=30,
@@ -145,6 +152,22 @@ def real(request: pytest.FixtureRequest, cache_dir: Path) -> Iterator[Engine]:
     """Every adapter that runs containers."""
     with opened(request.param, cache_dir) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    """An embedded engine with a store of its own, to look into and to damage."""
+    from pytest_imagebuild.engines.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path_factory.mktemp("cache"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def base(embedded: EmbeddedEngine) -> BuiltLayer:
+    """A base image in its store."""
+    return embedded.import_base(BASE, embedded.pin_base(BASE, print), plain_labels(), print)
 
 
 @dataclass
@@ -196,18 +219,21 @@ class Bench:
         return self.engine.run(on or self.base, work, self.lines.append).decode()
 
 
+def plain_labels(key: str | None = None) -> LayerLabels:
+    return LayerLabels(key=key or new_key(), parent="", generation="", run=RUN)
+
+
 def new_key() -> str:
     return f"{RUN}-{next(_numbers)}"
 
 
 def _bench() -> Callable[[Engine], Bench]:
-    bases: dict[int, BuiltLayer] = {}
+    bases: dict[Engine, BuiltLayer] = {}
 
     def bench(engine: Engine) -> Bench:
-        if id(engine) not in bases:
-            labels = LayerLabels(key=new_key(), parent="", generation="", run=RUN)
-            bases[id(engine)] = engine.import_base(BASE, engine.pin_base(BASE, print), labels, print)
-        return Bench(engine=engine, base=bases[id(engine)])
+        if engine not in bases:
+            bases[engine] = engine.import_base(BASE, engine.pin_base(BASE, print), plain_labels(), print)
+        return Bench(engine=engine, base=bases[engine])
 
     return bench
 
@@ -224,3 +250,33 @@ def bench(engine: Engine) -> Bench:
 def box(real: Engine) -> Bench:
     """A bench of an engine that runs containers."""
     return _benches(real)
+
+
+Sessions = Callable[..., Container]
+
+
+@pytest.fixture
+def sessions(box: Bench) -> Iterator[Sessions]:
+    """Start sessions as specified, of the base or `on` another layer, and stop them afterwards."""
+    with contextlib.ExitStack() as stack:
+
+        def start(spec: SessionSpec, *, on: BuiltLayer | None = None) -> Container:
+            container = box.engine.start(on or box.base, spec)
+            stack.callback(container.stop)
+            return container
+
+        yield start
+
+
+def to_the_end(container: Container) -> bytes:
+    """Return what the main process prints until it ends."""
+    data = b""
+    while part := container.channel.receive(60):
+        data += part
+    assert part == b"", "it still runs"
+    return data
+
+
+def printed(container: Container) -> str:
+    """Return that as text."""
+    return to_the_end(container).decode()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imagebuild.engines.protocol import CommandFailed, ConfigChange, FileEntry, Work
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.work import CommandFailed, ConfigChange, Work
 from pytest_imagebuild.errors import EngineError
 
 from .conftest import BASE, Bench, new_key
@@ -234,13 +235,13 @@ def test_files_go_through_a_link_to_a_folder(box: Bench) -> None:
 
 def test_configuration_changes_reach_containers(box: Bench) -> None:
     change = ConfigChange(
-        environment=(("A", "b c"), ("QUOTED", 'it\'s "x" $HOME'), ("LINES", "1\n2"), ("EMPTY", "")), workdir="/work/in"
+        environment=(("A", "b c"), ("QUOTED", 'it\'s "x" $HOME'), ("LINES", "1\n2"), ("EMPTY", "")), workdir="/place/in"
     )
     lower = box.build(config=change)
     upper = box.build(on=lower, config=ConfigChange(environment=(("A", "new"),), workdir="../out/./deep"))
     asked = 'printf "%s|" "$A" "$QUOTED" "$LINES" "${EMPTY-unset}"; pwd'
-    assert box.run(asked, on=lower) == 'b c|it\'s "x" $HOME|1\n2||/work/in\n'
-    assert box.run(asked, on=upper) == 'new|it\'s "x" $HOME|1\n2||/work/out/deep\n'
+    assert box.run(asked, on=lower) == 'b c|it\'s "x" $HOME|1\n2||/place/in\n'
+    assert box.run(asked, on=upper) == 'new|it\'s "x" $HOME|1\n2||/place/out/deep\n'
 
 
 def test_the_environment_and_the_tools_of_the_work_are_gone_afterwards(box: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,25 +18,20 @@ from pytest_imagebuild.engines.memory import MemoryEngine
 from pytest_imagebuild.engines.protocol import Container, Service, ServiceSpec, SessionSpec
 from pytest_imagebuild.errors import EngineError
 
-from .conftest import Bench
+from .conftest import Bench, Sessions, to_the_end
 
 Start = Callable[..., Container]
 SECONDS = 30
 
 
 @pytest.fixture
-def start(box: Bench) -> Iterator[Start]:
-    """Start sessions of the base, and stop them afterwards."""
-    started = []
+def start(sessions: Sessions) -> Start:
+    """Start sessions of the base."""
 
     def start(*command: str, environment: dict[str, str] | None = None, network: str = "default") -> Container:
-        spec = SessionSpec(command=command, environment=environment or {}, network=network)
-        started.append(box.engine.start(box.base, spec))
-        return started[-1]
+        return sessions(SessionSpec(command=command, environment=environment or {}, network=network))
 
-    yield start
-    for container in started:
-        container.stop()
+    return start
 
 
 def received(container: Container, size: int) -> bytes:
@@ -47,14 +41,6 @@ def received(container: Container, size: int) -> bytes:
         assert part, f"the output ended, or stopped, after {len(data)} bytes"
         data += part
     return bytes(data)
-
-
-def to_the_end(container: Container) -> bytes:
-    data = b""
-    while part := container.channel.receive(SECONDS):
-        data += part
-    assert part == b""
-    return data
 
 
 def test_what_is_sent_comes_back(start: Start) -> None:
@@ -276,7 +262,7 @@ def test_a_service_is_stopped_twice(box: Bench) -> None:
 
 
 def test_a_service_without_a_command_runs_that_of_the_image(box: Bench) -> None:
-    from pytest_imagebuild.engines.protocol import ConfigChange
+    from pytest_imagebuild.engines.work import ConfigChange
 
     layer = box.build(config=ConfigChange(entrypoint=("echo", "from"), command=("the image",)))
     service = box.engine.serve(layer, ServiceSpec())
@@ -287,45 +273,21 @@ def test_a_service_without_a_command_runs_that_of_the_image(box: Bench) -> None:
     service.stop()
 
 
-LEAVER = """
-import sys, threading, time
-from pathlib import Path
-from tests.engine.conftest import opened, LayerLabels
-from pytest_imagebuild.engines.protocol import *
-
-with opened(sys.argv[1], Path(sys.argv[2])) as engine:
-    layer = engine.layers()[sys.argv[3]]
-    labels = LayerLabels(key="left", parent="", generation="", run=sys.argv[4], namespace=sys.argv[4])
-    engine.build(layer, Work(), labels, print)
-    polite = engine.start(layer, SessionSpec(command=("cat",)))
-    rude = engine.start(layer, SessionSpec(command=("sleep", "1000")))
-    engine.serve(layer, ServiceSpec(command=("sleep", "1000")))
-    work = Work(commands=("trap '' TERM; echo working; sleep 1000",))
-    ready = lambda line: print("ready", polite.id, rude.id, flush=True)
-    threading.Thread(target=engine.run, args=(layer, work, ready)).start()
-    threading.Thread(target=engine.build, args=(layer, work, labels, ready)).start()
-    time.sleep(1000)
-"""
-
-
 def test_a_sweep_removes_what_a_killed_process_left(
     box: Bench, request: pytest.FixtureRequest, cache_dir: Path
 ) -> None:
     name = request.node.callspec.params["real"]
     arguments = [name, str(cache_dir), box.base.labels.key, f"dead-{os.getpid()}"]
-    root = str(Path(__file__).parents[2])
-    with subprocess.Popen(
-        [sys.executable, "-c", LEAVER, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root},
-        cwd=root,
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("ready"), line
-        assert box.engine.sweep() == 0, "it still lives"
-        process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-m", "tests.engine.leaver", *arguments]
+    box.engine.sweep()  # What runs that were killed left on this daemon is not counted here.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("ready"), line
+            assert box.engine.sweep() == 0, "it still lives"
+        finally:
+            process.kill()
     # Five: two that work, the rude session, the service, the throw-away layer. The polite session has ended by itself.
     removed = 0
     deadline = time.monotonic() + SECONDS

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from pytest_imagebuild.engines.protocol import Container, SessionSpec
 
-from .conftest import Bench
+from .conftest import Bench, Sessions, printed
 
 MIB = 1024 * 1024
 SECONDS = 30
@@ -20,29 +20,17 @@ Start = Callable[..., Container]
 
 
 @pytest.fixture
-def start(box: Bench) -> Iterator[Start]:
-    """Start sessions of the base that run some Python, and stop them afterwards."""
-    started = []
+def start(box: Bench, sessions: Sessions) -> Start:
+    """Start sessions of the base that run some Python."""
 
     def start(source: str, *, memory: int | None = None, cpu: float | None = None) -> Container:
         limits = {name for name, value in (("memory", memory), ("cpu", cpu)) if value is not None}
         unenforced = box.engine.capabilities().unenforced
         if found := limits & set(unenforced):
             pytest.skip(unenforced[found.pop()])
-        spec = SessionSpec(command=("python3", "-c", source), memory=memory, cpu=cpu)
-        started.append(box.engine.start(box.base, spec))
-        return started[-1]
+        return sessions(SessionSpec(command=("python3", "-c", source), memory=memory, cpu=cpu))
 
-    yield start
-    for container in started:
-        container.stop()
-
-
-def printed(container: Container) -> str:
-    data = b""
-    while part := container.channel.receive(SECONDS):
-        data += part
-    return data.decode()
+    return start
 
 
 def test_a_container_that_needs_more_memory_than_it_has_is_killed_and_the_engine_says_why(start: Start) -> None:

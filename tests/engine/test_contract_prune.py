@@ -12,7 +12,9 @@ from typing import Literal
 
 import pytest
 
-from pytest_imagebuild.engines.protocol import BuiltLayer, Engine, LayerLabels, SessionSpec, StoredLayer, Work
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels, StoredLayer
+from pytest_imagebuild.engines.protocol import Engine, SessionSpec
+from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import BaseImageError
 
 from .conftest import RUN, Bench, new_key

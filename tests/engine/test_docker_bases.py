@@ -16,7 +16,8 @@ import pytest
 
 from pytest_imagebuild.engines import bootstrap
 from pytest_imagebuild.engines.docker import DockerEngine
-from pytest_imagebuild.engines.protocol import BasePin, LayerLabels, Output
+from pytest_imagebuild.engines.layers import BasePin, LayerLabels
+from pytest_imagebuild.engines.protocol import Output
 from pytest_imagebuild.errors import BaseImageError
 
 from .conftest import ADDRESSES, BASE, RUN, new_key

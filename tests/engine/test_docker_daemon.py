@@ -22,8 +22,10 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.docker import DockerEngine
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.memory import MemoryEngine
-from pytest_imagebuild.engines.protocol import BuiltLayer, CommandFailed, LayerLabels, ServiceSpec, SessionSpec, Work
+from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 from .conftest import ADDRESSES, Bench, leftovers
@@ -200,7 +202,7 @@ def test_a_sweep_that_finds_nothing_only_lists(engine: DockerEngine, listening: 
     listening.calls.clear()
     engine.sweep()
     assert listening.changes() == []
-    assert len(listening.calls) <= 2
+    assert len(listening.calls) <= 3
 
 
 def test_a_daemon_that_dies_during_a_step_is_one_error(

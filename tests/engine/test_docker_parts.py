@@ -234,6 +234,7 @@ def execute(tmp_path: Path) -> Execute:
     def execute(*commands: str, **environment: str) -> tuple[int, bytes, list[str]]:
         script = Script(
             commands=commands,
+            shell=("/bin/sh", "-c"),
             environment=environment,
             memory_files=[],
             removed_files=[],
@@ -270,6 +271,19 @@ def test_a_quoted_text_stays_as_it_is(execute: Execute, text: str) -> None:
 def test_a_command_that_no_shell_can_hold_is_refused() -> None:
     with pytest.raises(EngineError, match="holds a NUL byte"):
         quote("a\0b")
+
+
+def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    mine, living, dead = (Owner(run="r", cache_dir=tmp_path) for _ in range(3))
+    parent = tmp_path / "contexts"
+    assert mine.remove_folders_of_dead(parent) == 0
+    for owner in (mine, living, dead):
+        (owner.folder(parent) / "sub").mkdir(parents=True)
+    dead.release()
+    assert mine.remove_folders_of_dead(parent) == 1
+    assert sorted(parent.iterdir()) == sorted([mine.folder(parent), living.folder(parent)])
+    for owner in (mine, living):
+        owner.release()
 
 
 def test_an_owner_is_dead_when_its_lock_is_free_or_gone(tmp_path: Path) -> None:

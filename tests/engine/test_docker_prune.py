@@ -12,7 +12,8 @@ import docker.errors
 import pytest
 
 from pytest_imagebuild.engines.docker import DockerEngine, pulled
-from pytest_imagebuild.engines.protocol import BasePin, BuiltLayer, LayerLabels, StoredLayer, Work
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels, StoredLayer
+from pytest_imagebuild.engines.work import Work
 
 from .conftest import ADDRESSES, RUN, daemon, leftovers, new_key
 

@@ -13,15 +13,10 @@ import docker
 import docker.errors
 import pytest
 
-from pytest_imagebuild.engines.protocol import (
-    BasePin,
-    BuiltLayer,
-    ConfigChange,
-    Engine,
-    FileEntry,
-    LayerLabels,
-    Work,
-)
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.protocol import Engine
+from pytest_imagebuild.engines.work import ConfigChange, Work
 
 from .conftest import ADDRESSES, REAL, RUN, Bench, daemon, new_key, opened
 
@@ -52,7 +47,7 @@ def parent(box: Bench, api: docker.APIClient) -> Iterator[BuiltLayer]:
     name = f"imagebuild-test/full:{new_key()}"
     settings = [
         "USER nobody",
-        "WORKDIR /srv/work",
+        "WORKDIR /srv/task",
         'ENV WITH="a b" QUOTED="it\'s \\"x\\"" EMPTY=',
         'ENTRYPOINT ["/bin/sh", "-c"]',
         'CMD ["echo default"]',
@@ -83,7 +78,7 @@ def config(api: docker.APIClient, layer: BuiltLayer) -> dict[str, Any]:
 def test_a_base_keeps_its_configuration(api: docker.APIClient, parent: BuiltLayer) -> None:
     found = config(api, parent)
     assert found["User"] == "nobody"
-    assert found["WorkingDir"] == "/srv/work"
+    assert found["WorkingDir"] == "/srv/task"
     assert found["Entrypoint"] == ["/bin/sh", "-c"]
     assert found["Cmd"] == ["echo default"]
     assert found["Labels"] == {"mine": "kept"}
@@ -109,7 +104,7 @@ def test_a_change_of_the_configuration_changes_that_and_no_more(
     environment = [pair for pair in before["Env"] if not pair.startswith("WITH=")]
     assert sorted(after.pop("Env")) == sorted([*environment, "WITH=c d", "NEW=1\n2"])
     assert (after.pop("WorkingDir"), after.pop("Cmd"), after.pop("Entrypoint")) == (
-        "/srv/work/sub",
+        "/srv/task/sub",
         ["x", "y z"],
         ["/init"],
     )
@@ -130,12 +125,12 @@ def test_a_container_of_a_step_runs_what_one_of_its_parent_runs(
     layer = box.build(*commands, on=parent)
     assert box.lines == ["0"] * len(commands), "steps run as root"
     assert client.containers.run(layer.reference, remove=True) == b"default\n"
-    assert client.containers.run(layer.reference, ["id -un; pwd"], remove=True) == b"nobody\n/srv/work\n"
+    assert client.containers.run(layer.reference, ["id -un; pwd"], remove=True) == b"nobody\n/srv/task\n"
 
 
 def test_a_step_runs_in_the_working_directory_of_its_parent(box: Bench, parent: BuiltLayer) -> None:
     box.build("pwd", on=parent)
-    assert box.lines == ["/srv/work"]
+    assert box.lines == ["/srv/task"]
 
 
 def test_what_is_lent_to_a_step_is_nowhere_in_the_image(box: Bench, api: docker.APIClient) -> None:

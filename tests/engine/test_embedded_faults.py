@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
-from pytest_imagebuild.engines.protocol import BuiltLayer, CommandFailed, FileEntry, LayerLabels, SessionSpec, Work
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import ImageBuildError
 
-from .conftest import BASE, RUN, new_key
+from .conftest import BASE, RUN, new_key, plain_labels
 
 MEBIBYTE = 1 << 20
 
@@ -35,12 +38,8 @@ def engine(disk: Path) -> Iterator[EmbeddedEngine]:
     engine.close()
 
 
-def labels(key: str | None = None) -> LayerLabels:
-    return LayerLabels(key=key or new_key(), parent="", generation="", run=RUN)
-
-
 def import_base(engine: EmbeddedEngine, key: str) -> BuiltLayer:
-    return engine.import_base(BASE, engine.pin_base(BASE, print), labels(key), print)
+    return engine.import_base(BASE, engine.pin_base(BASE, print), plain_labels(key), print)
 
 
 def fill(disk: Path, *, but: int) -> Path:
@@ -82,12 +81,12 @@ def write_much(engine: EmbeddedEngine, base: BuiltLayer, key: str) -> BuiltLayer
     work = Work(
         commands=("mkdir /data; for n in 1 2 3 4 5 6 7 8; do head -c 4000000 /dev/zero > /data/$n || exit; done",)
     )
-    return engine.build(base, work, labels(key), print)
+    return engine.build(base, work, plain_labels(key), print)
 
 
 def put_much(engine: EmbeddedEngine, base: BuiltLayer, key: str) -> BuiltLayer:
     files = tuple(FileEntry(path=f"/data/{number}", mode=0o644, data=bytes(4_000_000)) for number in range(1, 9))
-    return engine.build(base, Work(files=files), labels(key), print)
+    return engine.build(base, Work(files=files), plain_labels(key), print)
 
 
 @pytest.mark.parametrize("write", [write_much, put_much])

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,11 @@ from pathlib import Path
 from urllib.request import urlopen
 sys.path.insert(0, sys.argv[1])
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
-from pytest_imagebuild.engines.protocol import FileEntry, LayerLabels, ServiceSpec, SessionSpec, StoredLayer, Work
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import LayerLabels, StoredLayer
+from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.work import Work
+from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import EngineError
 
 cache, base = Path(sys.argv[2]), sys.argv[3]
@@ -297,6 +302,56 @@ def test_what_the_other_kind_made_is_not_used_and_is_removed_by_either(somebody:
     admin(*as_user, "rm", "-r", str(somebody.home / "mixed"))
 
 
+VOLUMES = """
+layer = imported()
+engine.make_volume("kept")
+engine.make_volume("1", ephemeral=True)
+kept, read_only = VolumeMount(name="kept", path="/kept"), VolumeMount(name="kept", path="/kept", read_only=True)
+own = VolumeMount(name="1", path="/own", ephemeral=True)
+
+def container(command, *volumes):
+    spec = SessionSpec(command=("/bin/sh", "-c", "exec 2>&1\\n" + command), volumes=volumes, isolate=True)
+    started = engine.start(layer, spec)
+    printed = b""
+    while data := started.channel.receive(60):
+        printed += data
+    started.stop()
+    return printed.decode().strip()
+
+volumed = build(
+    "volumed",
+    layer,
+    "echo x > /kept/text; mkdir -m 700 /kept/closed; touch /kept/closed/y; chown -R 5:6 /kept/closed; echo o > /own/o",
+    volumes=(kept, own),
+)
+seen = {
+    "session": container("cat /kept/text /own/o; stat -c '%u:%g' /kept /kept/closed", kept, own),
+    "read-only": container("echo y > /kept/text; cat /kept/text", read_only),
+    "layer": run(volumed, "ls -A /kept /own; stat -c '%u:%g %a' /kept"),
+    "used": [(volume.name, volume.size > 0, volume.in_use) for volume in engine.volumes()],
+    "freed": engine.remove_volume("kept") > 0,
+    "left": [str(path) for path in cache.glob("embedded/**/volumes/*")],
+}
+engine.close()
+seen["own"] = [str(path) for path in cache.glob("embedded/**/volume-*")]
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize("ids", IDS)
+def test_volumes_hold_files_of_the_ids_that_there_are_and_are_removed(somebody: Somebody, ids: str) -> None:
+    owner = "0:0" if ids else "5:6"
+    assert somebody.run(VOLUMES, "volumes", ids=ids) == {
+        "session": f"x\no\n0:0\n{owner}",
+        "read-only": "/bin/sh: 2: cannot create /kept/text: Read-only file system\nx",
+        "layer": "/kept:\n\n/own:\n0:0 755",
+        "used": [["kept", True, False]],
+        "freed": True,
+        "left": [],
+        "own": [],
+    }
+
+
 DOCTOR = """
 from pytest_imagebuild.engines.embedded.machine import inspect
 found = next(found for found in inspect(cache) if found.name == "subordinate ids")
@@ -331,3 +386,77 @@ def test_without_ids_of_his_own_doctor_names_the_command_that_gives_some(somebod
     assert (good, single) == (False, True)
     assert found.startswith(f"/etc/subuid gives {somebody.name} no ids, and 65535 are needed; ")
     assert advice == f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {somebody.name}`"
+
+
+DOCKERFILE = """
+from pytest_imagebuild.engines.work import DockerfileWork
+text = (
+    f"FROM {base} AS build\\n"
+    "RUN mkdir -p /out && touch /out/own && chown games:mail /out/own\\n"
+    f"FROM {base}\\n"
+    "COPY --from=build /out /t/\\n"
+    "COPY --chown=12:34 file /t/given\\n"
+    "RUN --mount=type=secret,id=TOKEN cat /run/secrets/TOKEN | wc -c > /t/length\\n"
+    "USER games\\n"
+    "RUN id -u > /tmp/id && id -g >> /tmp/id && echo $HOME >> /tmp/id\\n"
+)
+work = DockerfileWork(
+    text=text,
+    context=(FileEntry(path="/file", mode=0o640, data=b"x"),),
+    bases={base: imported()},
+    secrets={"TOKEN": "12345"},
+)
+said = []
+try:
+    layer = engine.build_dockerfile(None, work, labels("dockerfile"), said.append)
+except Exception:
+    sys.exit(repr(said))
+seen = {
+    "owners": run(layer, "stat -c '%u:%g' /t/own /t/given"),
+    "id": run(layer, "cat /tmp/id"),
+    "length": run(layer, "cat /t/length"),
+}
+engine.close()
+print(json.dumps(seen))
+"""
+
+
+def test_a_dockerfile_has_other_users_with_subordinate_ids(somebody: Somebody) -> None:
+    assert somebody.run(DOCKERFILE, "dockerfile") == {"owners": "5:8\n12:34", "id": "5\n60\n/usr/games", "length": "5"}
+
+
+def test_without_them_a_dockerfile_runs_as_root_alone(somebody: Somebody) -> None:
+    seen = somebody.run(DOCKERFILE, "dockerfile", ids="one")
+    assert seen == {"owners": "0:0\n0:0", "id": "0\n0\n/usr/games", "length": "5"}
+
+
+SAVE = """
+one = build("one", imported(), "mkdir /s && echo x > /s/given && chmod 000 /s/given && chown 5:6 /s/given || true",
+    "python3 -c \\"import os, struct; open('/s/cap', 'w'); "
+    "os.setxattr('/s/cap', 'security.capability', struct.pack('<5I', 0x02000001, 1024, 0, 0, 0))\\" || true")
+two = build("two", one, "rm /s/given; mkdir /s/new; mv /etc/issue /s/new/",
+    "rm -r /usr/share/doc && mkdir /usr/share/doc")
+engine.save(one, cache.parent / "one.tar", "saved:1", quiet)
+engine.save(two, cache.parent / "two.tar", "saved:2", quiet)
+engine.close()
+print(json.dumps(None))
+"""
+
+
+@pytest.mark.parametrize("ids", IDS)
+def test_a_saved_image_has_the_ids_that_its_containers_see(somebody: Somebody, ids: str) -> None:
+    somebody.run(SAVE, f"saved-{ids}", ids=ids)
+    one, two = (_last_layer(somebody.home / f"{name}.tar") for name in ("one", "two"))
+    given = one["s/given"]
+    assert (given.uid, given.gid, given.mode) == (5 if ids == "" else 0, 6 if ids == "" else 0, 0)
+    assert {(entry.uid, entry.gid) for name, entry in one.items() if name != "s/given"} == {(0, 0)}
+    capability = one["s/cap"].pax_headers["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape")
+    assert (len(capability), capability[3]) == (20, 2), "it holds on any machine, and not in one namespace only"
+    assert {"s/.wh.given", "etc/.wh.issue", "usr/share/doc/.wh..wh..opq", "s/new/issue"} <= set(two)
+
+
+def _last_layer(archive: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(archive) as tar:
+        (saved,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        with tarfile.open(fileobj=tar.extractfile(saved["Layers"][-1])) as layer:
+            return {entry.name: entry for entry in layer}

@@ -3,65 +3,45 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
-from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels, SessionSpec, Work
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import EngineError
 
-from .conftest import BASE, RUN, new_key
+from .conftest import RUN, plain_labels, printed
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path_factory.mktemp("cache"))
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def base(engine: EmbeddedEngine) -> BuiltLayer:
-    return engine.import_base(BASE, engine.pin_base(BASE, print), labels(), print)
-
-
-def labels(key: str | None = None) -> LayerLabels:
-    return LayerLabels(key=key or new_key(), parent="", generation="", run=RUN)
-
-
-def said(engine: EmbeddedEngine, layer: BuiltLayer, command: str, **spec: object) -> str:
+def said(embedded: EmbeddedEngine, layer: BuiltLayer, command: str, **spec: object) -> str:
     """Return what a session prints to its end, both outputs."""
-    container = engine.start(layer, SessionSpec(command=("sh", "-c", f"exec 2>&1; {command}"), **spec))  # type: ignore[arg-type]
+    container = embedded.start(layer, SessionSpec(command=("sh", "-c", f"exec 2>&1; {command}"), **spec))  # type: ignore[arg-type]
     try:
-        printed = b""
-        while data := container.channel.receive(30):
-            printed += data
-        assert data == b"", "it still runs"
-        return printed.decode()
+        return printed(container)
     finally:
         container.stop()
 
 
 def test_a_container_has_no_variable_of_this_machine(
-    engine: EmbeddedEngine, base: BuiltLayer, monkeypatch: pytest.MonkeyPatch
+    embedded: EmbeddedEngine, base: BuiltLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_TOKEN_OF_THE_HOST", "secret")
-    names = {line.partition("=")[0] for line in said(engine, base, "env", environment={"MINE": "1"}).splitlines()}
+    names = {line.partition("=")[0] for line in said(embedded, base, "env", environment={"MINE": "1"}).splitlines()}
     assert names == {"PATH", "HOME", "HOSTNAME", "PWD", "MINE"}
-    assert "A_TOKEN_OF_THE_HOST" not in said(engine, base, "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n'")
+    assert "A_TOKEN_OF_THE_HOST" not in said(embedded, base, "cat /proc/1/environ /proc/self/environ | tr '\\0' '\\n'")
 
 
-def test_a_container_has_no_file_of_this_machine(engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path) -> None:
+def test_a_container_has_no_file_of_this_machine(embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
-    assert said(engine, base, f"ls {tmp_path} {Path(__file__)} {sys.executable}").count("No such file") == 3
-    mounts = said(engine, base, "cut -d' ' -f5,10- /proc/self/mountinfo").splitlines()
+    assert said(embedded, base, f"ls {tmp_path} {Path(__file__)} {sys.executable}").count("No such file") == 3
+    mounts = said(embedded, base, "cut -d' ' -f5,10- /proc/self/mountinfo").splitlines()
     points = {line.split(" ")[0] for line in mounts}
     devices = {"null", "zero", "full", "random", "urandom", "tty", "pts", "mqueue"}
     files = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
@@ -69,17 +49,17 @@ def test_a_container_has_no_file_of_this_machine(engine: EmbeddedEngine, base: B
     assert points - kernel == {"/", "/dev", *(f"/dev/{name}" for name in devices), *files}
 
 
-def test_processes_ipc_and_name_are_its_own(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_processes_ipc_and_name_are_its_own(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     kinds = ("pid", "ipc", "uts", "mnt", "cgroup")
-    inside = said(engine, base, f"readlink {' '.join(f'/proc/self/ns/{kind}' for kind in kinds)}").split()
+    inside = said(embedded, base, f"readlink {' '.join(f'/proc/self/ns/{kind}' for kind in kinds)}").split()
     assert not set(inside) & {os.readlink(f"/proc/self/ns/{kind}") for kind in kinds}  # noqa: PTH115
-    assert os.uname().nodename not in said(engine, base, "hostname; cat /etc/hostname")
-    assert int(said(engine, base, "ls -d /proc/[0-9]* | wc -l")) <= 6
-    assert "must be root to change the host name" in said(engine, base, "hostname other; true")
+    assert os.uname().nodename not in said(embedded, base, "hostname; cat /etc/hostname")
+    assert int(said(embedded, base, "ls -d /proc/[0-9]* | wc -l")) <= 6
+    assert "must be root to change the host name" in said(embedded, base, "hostname other; true")
 
 
-def test_the_command_line_of_a_container_tells_nothing(engine: EmbeddedEngine, base: BuiltLayer) -> None:
-    container = engine.start(base, SessionSpec(command=("cat",), environment={"TOKEN": "a-secret-value"}))
+def test_the_command_line_of_a_container_tells_nothing(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
+    container = embedded.start(base, SessionSpec(command=("cat",), environment={"TOKEN": "a-secret-value"}))
     try:
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
         assert any(b"bwrap" in line and b"cat" in line for line in lines)
@@ -114,23 +94,23 @@ def readable(path: Path) -> bool:
     ],
 )
 def test_root_in_a_container_is_not_root_of_this_machine(
-    engine: EmbeddedEngine, base: BuiltLayer, command: str
+    embedded: EmbeddedEngine, base: BuiltLayer, command: str
 ) -> None:
-    assert said(engine, base, f"{{ {command}; }} && echo it worked || echo it failed").endswith("it failed\n")
+    assert said(embedded, base, f"{{ {command}; }} && echo it worked || echo it failed").endswith("it failed\n")
 
 
 def test_what_a_container_writes_is_seen_by_no_other_and_is_gone_afterwards(
-    engine: EmbeddedEngine, base: BuiltLayer
+    embedded: EmbeddedEngine, base: BuiltLayer
 ) -> None:
     places = "/etc/mine /usr/bin/mine /tmp/mine /root/mine /mine /var/lib/mine /dev/shm/mine /run/mine"
-    assert said(engine, base, f"touch {places} && rm /etc/passwd && echo written") == "written\n"
-    assert said(engine, base, f"ls {places}; cat /etc/passwd").count("No such file") == 8
-    assert "root:" in said(engine, base, "cat /etc/passwd")
-    assert not list((engine._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
+    assert said(embedded, base, f"touch {places} && rm /etc/passwd && echo written") == "written\n"
+    assert said(embedded, base, f"ls {places}; cat /etc/passwd").count("No such file") == 8
+    assert "root:" in said(embedded, base, "cat /etc/passwd")
+    assert not list((embedded._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
 
 
-def test_set_user_id_programs_of_images_are_out_of_reach_of_other_users(engine: EmbeddedEngine) -> None:
-    assert (engine._open().store.folder).stat().st_mode & 0o077 == 0
+def test_set_user_id_programs_of_images_are_out_of_reach_of_other_users(embedded: EmbeddedEngine) -> None:
+    assert (embedded._open().store.folder).stat().st_mode & 0o077 == 0
 
 
 LINKS = {
@@ -142,31 +122,31 @@ LINKS = {
 
 @pytest.mark.parametrize("path", LINKS)
 def test_an_image_whose_mount_points_lead_elsewhere_is_not_run(
-    engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path, path: str
+    embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path, path: str
 ) -> None:
     """A link there would make bubblewrap mount, or create, at a place that the image chose."""
     target = tmp_path / "victim"
-    layer = written_behind_the_back(engine, base, path, f"/oldroot{target}")
+    layer = written_behind_the_back(embedded, base, path, f"/oldroot{target}")
     with pytest.raises(EngineError, match=f"a container of this image cannot be started: {LINKS[path]}"):
-        engine.run(layer, Work(commands=("true",)), print)
+        embedded.run(layer, Work(commands=("true",)), print)
     assert not target.exists()
 
 
 @pytest.mark.parametrize("name", ["hosts", "hostname", "resolv.conf"])
 @pytest.mark.parametrize("prefix", ["", "/oldroot", "/../../../../../..", "/newroot/../oldroot"])
 def test_a_link_in_etc_makes_no_file_on_this_machine(
-    engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path, name: str, prefix: str
+    embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path, name: str, prefix: str
 ) -> None:
     target = tmp_path / "victim"
-    layer = written_behind_the_back(engine, base, f"/etc/{name}", f"{prefix}{target}")
-    assert engine.run(layer, Work(commands=("echo up",)), print) == b"up\n"
+    layer = written_behind_the_back(embedded, base, f"/etc/{name}", f"{prefix}{target}")
+    assert embedded.run(layer, Work(commands=("echo up",)), print) == b"up\n"
     assert not target.exists()
 
 
-def written_behind_the_back(engine: EmbeddedEngine, base: BuiltLayer, path: str, target: str) -> BuiltLayer:
+def written_behind_the_back(embedded: EmbeddedEngine, base: BuiltLayer, path: str, target: str) -> BuiltLayer:
     """Return a layer that has a link where a container cannot put one."""
-    store = engine._open().store.folder
-    layer = engine.build(base, Work(commands=("mkdir /x",)), labels(), print)
+    store = embedded._open().store.folder
+    layer = embedded.build(base, Work(commands=("mkdir /x",)), plain_labels(), print)
     import json
 
     from pytest_imagebuild.engines.embedded.survey import survey
@@ -179,60 +159,43 @@ def written_behind_the_back(engine: EmbeddedEngine, base: BuiltLayer, path: str,
     record["trees"][-1]["seal"] = survey(str(tree))[0]
     record_file.write_text(json.dumps(record))
     # This process trusts what it has built, so it forgets that.
-    engine._open().soundness._looks.clear()
+    embedded._open().soundness._looks.clear()
     return layer
 
 
-KILLED = """
-import sys, threading, time
-from pathlib import Path
-from pytest_imagebuild.engines.embedded import EmbeddedEngine
-from pytest_imagebuild.engines.protocol import *
-
-engine = EmbeddedEngine(run="killed", cache_dir=Path(sys.argv[1]))
-layer = engine.layers()[sys.argv[2]]
-labels = LayerLabels(key="never", parent="", generation="", run="killed")
-stubborn = "trap '' TERM HUP INT; (setsid sh -c 'trap \\"\\" TERM HUP; sleep 987654' &); sleep 987654"
-engine.start(layer, SessionSpec(command=("sh", "-c", stubborn)))
-engine.serve(layer, ServiceSpec(command=("sh", "-c", stubborn), ports=(80,))).port(80)
-ready = lambda line: (time.sleep(0.5), print("ready", flush=True))
-threading.Thread(target=engine.build, args=(layer, Work(commands=("echo x; " + stubborn,)), labels, ready)).start()
-time.sleep(1000)
-"""
-
-
 def test_kill_9_of_the_controller_leaves_no_process_no_mount_and_no_layer(
-    engine: EmbeddedEngine, base: BuiltLayer
+    embedded: EmbeddedEngine, base: BuiltLayer
 ) -> None:
     def left() -> list[str]:
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
         return [line.decode() for line in lines if b"987654" in line]
 
-    root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", KILLED, str(engine._cache_dir), base.labels.key]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        assert len(left()) >= 3
-        process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-m", "tests.engine.stubborn", str(embedded._cache_dir), base.labels.key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert len(left()) >= 3
+        finally:
+            process.kill()
     deadline = time.monotonic() + 10
     while left():
         assert time.monotonic() < deadline, left()
         time.sleep(0.01)
-    assert str(engine._cache_dir) not in Path("/proc/self/mountinfo").read_text()
+    assert str(embedded._cache_dir) not in Path("/proc/self/mountinfo").read_text()
     groups = [path for path in Path("/sys/fs/cgroup").rglob(f"imagebuild-killed-{process.pid}-*") if path.is_dir()]
-    assert engine.find("never") is None
-    assert engine.sweep() >= 3
-    assert not list((engine._open().store.folder / "scratch").glob("killed-*"))
+    assert embedded.find("never") is None
+    assert embedded.sweep() >= 3
+    assert not list((embedded._open().store.folder / "scratch").glob("killed-*"))
     assert groups
     assert not [path for path in groups if path.exists()]
-    assert engine.sweep() == 0
+    assert embedded.sweep() == 0
 
 
-def test_a_thread_that_started_a_container_may_end(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_a_thread_that_started_a_container_may_end(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     containers = []
     starter = threading.Thread(
-        target=lambda: containers.append(engine.start(base, SessionSpec(command=("cat",)))),
+        target=lambda: containers.append(embedded.start(base, SessionSpec(command=("cat",)))),
     )
     starter.start()
     starter.join()
@@ -245,11 +208,11 @@ def test_a_thread_that_started_a_container_may_end(engine: EmbeddedEngine, base:
 
 
 def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
-    engine: EmbeddedEngine, base: BuiltLayer, tmp_path: Path
+    embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path
 ) -> None:
-    note = engine._cache_dir / "embedded" / "tried"
+    note = embedded._cache_dir / "embedded" / "tried"
     assert note.exists()
-    launch = engine._open()._launch
+    launch = embedded._open()._launch
     refusing = tmp_path / "bwrap"
     refusing.write_text("#!/bin/sh\necho bwrap: No permissions to create a new namespace >&2\nexit 1\n")
     refusing.chmod(0o755)
@@ -257,21 +220,21 @@ def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
     object.__setattr__(launch, "bwrap", str(refusing))
     try:
         with pytest.raises(EngineError, match=r"bubblewrap starts no container: bwrap: No permissions .*`imagebuild d"):
-            engine.start(base, SessionSpec(command=("cat",)))
+            embedded.start(base, SessionSpec(command=("cat",)))
         with pytest.raises(EngineError, match="bubblewrap starts no container"):
-            engine.run(base, Work(commands=("true",)), print)
+            embedded.run(base, Work(commands=("true",)), print)
     finally:
         object.__setattr__(launch, "bwrap", before)
     # The next run tries the machine anew.
     assert not note.exists()
-    assert not list((engine._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
+    assert not list((embedded._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
 
 
 def test_the_processes_of_a_container_are_bounded_soon_after_its_start(
-    engine: EmbeddedEngine, base: BuiltLayer
+    embedded: EmbeddedEngine, base: BuiltLayer
 ) -> None:
     command = ("sh", "-c", "sleep 60 & sleep 60 & read line; sh -c 'read line'")
-    container = engine.start(base, SessionSpec(command=command))
+    container = embedded.start(base, SessionSpec(command=command))
     try:
         deadline = time.monotonic() + 20
         while unbounded(int(container._process.pid or 0)):

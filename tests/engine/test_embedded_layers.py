@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,74 +15,61 @@ from pytest_imagebuild.engines.embedded import EmbeddedEngine
 from pytest_imagebuild.engines.embedded.merge import merge
 from pytest_imagebuild.engines.embedded.survey import survey
 from pytest_imagebuild.engines.embedded.view import MergedView
-from pytest_imagebuild.engines.protocol import BuiltLayer, FileEntry, LayerLabels, SessionSpec, Work
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import EngineError
 
-from .conftest import BASE, RUN, new_key
+from .conftest import BASE, RUN, new_key, plain_labels
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
-    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path_factory.mktemp("cache"))
-    yield engine
-    engine.close()
+def build(embedded: EmbeddedEngine, on: BuiltLayer, *commands: str) -> BuiltLayer:
+    return embedded.build(on, Work(commands=commands), plain_labels(), print)
 
 
-@pytest.fixture(scope="module")
-def base(engine: EmbeddedEngine) -> BuiltLayer:
-    return engine.import_base(BASE, engine.pin_base(BASE, print), labels(), print)
+def run(embedded: EmbeddedEngine, layer: BuiltLayer, command: str) -> str:
+    return embedded.run(layer, Work(commands=(command,)), print).decode()
 
 
-def labels(key: str | None = None) -> LayerLabels:
-    return LayerLabels(key=key or new_key(), parent="", generation="", run=RUN)
-
-
-def build(engine: EmbeddedEngine, on: BuiltLayer, *commands: str) -> BuiltLayer:
-    return engine.build(on, Work(commands=commands), labels(), print)
-
-
-def run(engine: EmbeddedEngine, layer: BuiltLayer, command: str) -> str:
-    return engine.run(layer, Work(commands=(command,)), print).decode()
-
-
-def trees_of(engine: EmbeddedEngine, layer: BuiltLayer) -> list[Path]:
+def trees_of(embedded: EmbeddedEngine, layer: BuiltLayer) -> list[Path]:
     """Return the folders of a layer's own files, the uppermost first, from the store behind the engine's back."""
-    store = engine._open().store.folder
+    store = embedded._open().store.folder
     record = json.loads((store / "records" / f"{layer.reference}.json").read_text())
     return [store / "trees" / tree["id"] for tree in reversed(record["trees"])]
 
 
 LISTING = (
     # An overlay counts the links of a folder that has lower parts in its own way, with Docker too.
-    r"cd /work && find . -mindepth 1 \( -type d -printf '%p d %#m\n' -o -printf '%p %y %#m %n %s %l\n' \) | sort"
+    r"cd /tree && find . -mindepth 1 \( -type d -printf '%p d %#m\n' -o -printf '%p %y %#m %n %s %l\n' \) | sort"
     " && find . -type f -print0 | sort -z | xargs -0 cat"
 )
 STEPS = [
-    "mkdir -p /work/a/b /work/c /work/gone; echo 1 > /work/a/b/one && echo 2 > /work/c/two && ln -s a/b /work/link",
-    "rm -r /work/gone /work/c && mkdir /work/c && echo 3 > /work/c/three && chmod 2750 /work/a",
-    "ln /work/c/three /work/h",
-    "mv /work/a/b /work/moved && rm /work/link && mkdir /work/link && echo 4 > /work/link/four",
-    "rm -r /work/link && ln -s moved/one /work/link && echo 5 >> /work/moved/one && mkdir /work/gone",
-    "rm -r /work/moved && echo file > /work/moved && mknod /work/pipe p && chmod 4711 /work/h && touch '/work/ü :,\\n'",
-    "rm -r /work/a && mkdir -p /work/a/new/deep && rm /work/c/three && echo back > /work/c/three",
+    "mkdir -p /tree/a/b /tree/c /tree/gone; echo 1 > /tree/a/b/one && echo 2 > /tree/c/two && ln -s a/b /tree/link",
+    "rm -r /tree/gone /tree/c && mkdir /tree/c && echo 3 > /tree/c/three && chmod 2750 /tree/a",
+    "ln /tree/c/three /tree/h",
+    "mv /tree/a/b /tree/moved && rm /tree/link && mkdir /tree/link && echo 4 > /tree/link/four",
+    "rm -r /tree/link && ln -s moved/one /tree/link && echo 5 >> /tree/moved/one && mkdir /tree/gone",
+    "rm -r /tree/moved && echo file > /tree/moved && mknod /tree/pipe p && chmod 4711 /tree/h && touch '/tree/ü :,\\n'",
+    "rm -r /tree/a && mkdir -p /tree/a/new/deep && rm /tree/c/three && echo back > /tree/c/three",
 ]
 
 
-def test_layers_show_what_one_container_that_does_all_steps_shows(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_layers_show_what_one_container_that_does_all_steps_shows(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     layer = base
     for step in STEPS:
-        layer = build(engine, layer, step)
-    at_once = run(engine, base, " && ".join([*STEPS, LISTING]))
-    assert run(engine, layer, LISTING) == at_once
+        layer = build(embedded, layer, step)
+    at_once = run(embedded, base, " && ".join([*STEPS, LISTING]))
+    assert run(embedded, layer, LISTING) == at_once
     assert "./moved f" in at_once
 
 
-def test_the_view_without_a_mount_is_that_of_a_container(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_the_view_without_a_mount_is_that_of_a_container(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     layer = base
     for step in STEPS:
-        layer = build(engine, layer, step)
-    view = MergedView(trees_of(engine, layer))
-    inside = run(engine, layer, "find /work /etc /usr/lib/python3* -printf '%p\\t%y\\t%l\\n'").splitlines()
+        layer = build(embedded, layer, step)
+    view = MergedView(trees_of(embedded, layer))
+    inside = run(embedded, layer, "find /tree /etc /usr/lib/python3* -printf '%p\\t%y\\t%l\\n'").splitlines()
     assert len(inside) > 500
     for line in inside:
         path, kind, target = line.split("\t")
@@ -91,40 +78,40 @@ def test_the_view_without_a_mount_is_that_of_a_container(engine: EmbeddedEngine,
         kinds = {"d": stat.S_ISDIR, "f": stat.S_ISREG, "l": stat.S_ISLNK, "p": stat.S_ISFIFO}
         assert kinds[kind](found.status.st_mode), path
         assert not target or str(found.real.readlink()) == target
-    for gone in ("/work/a/b", "/work/link/four", "/work/moved/one", "/work/nothing/at/all"):
+    for gone in ("/tree/a/b", "/tree/link/four", "/tree/moved/one", "/tree/nothing/at/all"):
         assert view.find(gone) is None
-    assert view.destination("/work/../bin/new/file") == "/usr/bin/new/file"
+    assert view.destination("/tree/../bin/new/file") == "/usr/bin/new/file"
 
 
-def test_files_are_put_where_a_container_would_write_them(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_files_are_put_where_a_container_would_write_them(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     lower = build(
-        engine, base, "mkdir -p /real /gone/old && ln -s /real /alias && ln -s ../alias/sub /etc/deep && rm -r /srv"
+        embedded, base, "mkdir -p /real /gone/old && ln -s /real /alias && ln -s ../alias/sub /etc/deep && rm -r /srv"
     )
-    lower = build(engine, lower, "rm -r /gone; ln -s /loop2 /loop1; ln -s /loop1 /loop2")
+    lower = build(embedded, lower, "rm -r /gone; ln -s /loop2 /loop1; ln -s /loop1 /loop2")
     files = tuple(
         FileEntry(path=path, mode=0o640, data=path.encode())
         for path in ("/alias/sub/one", "/etc/deep/two", "/srv/three", "/gone/four", "/usr/bin/env")
     )
-    layer = engine.build(lower, Work(files=files), labels(), print)
-    shown = run(engine, layer, "cat /real/sub/one /real/sub/two /srv/three /gone/four /usr/bin/env; ls /gone /srv")
+    layer = embedded.build(lower, Work(files=files), plain_labels(), print)
+    shown = run(embedded, layer, "cat /real/sub/one /real/sub/two /srv/three /gone/four /usr/bin/env; ls /gone /srv")
     assert shown == "/alias/sub/one/etc/deep/two/srv/three/gone/four/usr/bin/env" + "/gone:\nfour\n\n/srv:\nthree\n"
     for wrong, said in (("/usr", "it is a folder in the image"), ("/usr/bin/sh/x", "is not a folder")):
         with pytest.raises(EngineError, match=said):
-            engine.build(lower, Work(files=(FileEntry(path=wrong, mode=0o644, data=b""),)), labels(), print)
+            embedded.build(lower, Work(files=(FileEntry(path=wrong, mode=0o644, data=b""),)), plain_labels(), print)
     with pytest.raises(EngineError, match="ring of symbolic links"):
-        engine.build(lower, Work(files=(FileEntry(path="/loop1/x", mode=0o644, data=b""),)), labels(), print)
+        embedded.build(lower, Work(files=(FileEntry(path="/loop1/x", mode=0o644, data=b""),)), plain_labels(), print)
 
 
-def test_a_hundred_and_sixty_layers_mount(engine: EmbeddedEngine, base: BuiltLayer) -> None:
+def test_a_hundred_and_sixty_layers_mount(embedded: EmbeddedEngine, base: BuiltLayer) -> None:
     layer = base
     for number in range(160):
         step = f"rm -rf /d; mkdir /d; echo {number} > /d/{number}; echo {number} > /f{number}; rm -f /f{number - 2}"
-        layer = build(engine, layer, step)
-    assert run(engine, layer, "ls -d /f* /d/*; cat /d/159; python3 -c 'print(40 + 2)'").split() == [
+        layer = build(embedded, layer, step)
+    assert run(embedded, layer, "ls -d /f* /d/*; cat /d/159; python3 -c 'print(40 + 2)'").split() == [
         *("/d/159", "/f158", "/f159", "159", "42")
     ]
     # What is merged is shared: of a hundred and sixty layers, few are made again.
-    merged = list((engine._open().store.folder / "merged").glob("*.trees"))
+    merged = list((embedded._open().store.folder / "merged").glob("*.trees"))
     assert 1 <= len(merged) <= 8
 
 
@@ -146,85 +133,92 @@ def test_merged_trees_are_what_they_are_on_top_of_each_other(tmp_path: Path) -> 
 
 
 DAMAGE = {
-    "a file is gone": lambda tree: (tree / "work/dir/file").unlink(),
-    "a file is cut short": lambda tree: os.truncate(tree / "work/dir/file", 3),
-    "a file was overwritten": lambda tree: (tree / "work/dir/file").write_text("other words"),
-    "a file is new": lambda tree: (tree / "work/dir/new").touch(),
-    "a mode changed": lambda tree: (tree / "work/dir/file").chmod(0o600),
-    "a folder is gone": lambda tree: shutil.rmtree(tree / "work/dir"),
-    "all is gone but the folder": lambda tree: shutil.rmtree(tree / "work"),
+    "a file is gone": lambda tree: (tree / "tree/dir/file").unlink(),
+    "a file is cut short": lambda tree: os.truncate(tree / "tree/dir/file", 3),
+    "a file was overwritten": lambda tree: (tree / "tree/dir/file").write_text("other words"),
+    "a file is new": lambda tree: (tree / "tree/dir/new").touch(),
+    "a mode changed": lambda tree: (tree / "tree/dir/file").chmod(0o600),
+    "a folder is gone": lambda tree: shutil.rmtree(tree / "tree/dir"),
+    "all is gone but the folder": lambda tree: shutil.rmtree(tree / "tree"),
 }
 
 
-def build_on(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
-    return build(engine, layer, "true")
+def build_on(embedded: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return build(embedded, layer, "true")
 
 
-def run_in(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
-    return run(engine, layer, "true")
+def run_in(embedded: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return run(embedded, layer, "true")
 
 
-def start_of(engine: EmbeddedEngine, layer: BuiltLayer) -> object:
-    return engine.start(layer, SessionSpec(command=("echo", "x"))).channel.receive(30)
+def start_of(embedded: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return embedded.start(layer, SessionSpec(command=("echo", "x"))).channel.receive(30)
 
 
+def serve_of(embedded: EmbeddedEngine, layer: BuiltLayer) -> object:
+    return embedded.serve(layer, ServiceSpec(command=("sleep", "60")))
+
+
+NAMES = [*(name.replace(" ", "-") for name in DAMAGE), "run", "start", "serve"]
 CASES = [
     *((damage, build_on) for damage in DAMAGE.values()),
-    *((DAMAGE["a file is cut short"], use) for use in (run_in, start_of)),
+    *((DAMAGE["a file is cut short"], use) for use in (run_in, start_of, serve_of)),
 ]
 
 
-@pytest.mark.parametrize(("damage", "use"), CASES, ids=[*(name.replace(" ", "-") for name in DAMAGE), "run", "start"])
+@pytest.mark.parametrize(
+    ("damage", "use"), CASES, ids=[*(name.replace(" ", "-") for name in DAMAGE), "run", "start", "serve"]
+)
 def test_a_damaged_layer_is_used_for_nothing_and_built_anew(
-    engine: EmbeddedEngine,
+    embedded: EmbeddedEngine,
     base: BuiltLayer,
     damage: Callable[[Path], object],
     use: Callable[[EmbeddedEngine, BuiltLayer], object],
 ) -> None:
     key = new_key()
-    step = Work(commands=("mkdir -p /work/dir && echo some words > /work/dir/file",))
-    layer = engine.build(base, step, labels(key), print)
-    damage(trees_of(engine, layer)[0])
+    step = Work(commands=("mkdir -p /tree/dir && echo some words > /tree/dir/file",))
+    layer = embedded.build(base, step, plain_labels(key), print)
+    damage(trees_of(embedded, layer)[0])
     # Each process looks once at each layer, so this is another one.
-    other = EmbeddedEngine(run=RUN, cache_dir=engine._cache_dir)
+    other = EmbeddedEngine(run=RUN, cache_dir=embedded._cache_dir)
     try:
         found = other.find(key)
         assert found is not None
         with pytest.raises(EngineError, match=r"a layer is damaged: the files in .* were not those that were written"):
             use(other, found)
         assert other.find(key) is None
-        anew = other.build(base, step, labels(key), print)
-        assert run(other, anew, "cat /work/dir/file") == "some words\n"
+        anew = other.build(base, step, plain_labels(key), print)
+        assert run(other, anew, "cat /tree/dir/file") == "some words\n"
     finally:
         other.close()
 
 
 def test_a_download_that_was_damaged_on_disk_is_fetched_again(tmp_path: Path) -> None:
-    engine = EmbeddedEngine(run=RUN, cache_dir=tmp_path)
-    pin = engine.pin_base(BASE, print)
-    whole = engine.import_base(BASE, pin, labels(), print)
+    embedded = EmbeddedEngine(run=RUN, cache_dir=tmp_path)
+    pin = embedded.pin_base(BASE, print)
+    whole = embedded.import_base(BASE, pin, plain_labels(), print)
     blobs = sorted((tmp_path / "embedded" / "blobs").rglob("*"), key=lambda path: path.stat().st_size)
     blobs[-1].write_bytes(blobs[-1].read_bytes()[:-1000] + bytes(1000))
-    for tree in trees_of(engine, whole):
+    for tree in trees_of(embedded, whole):
         shutil.rmtree(tree)
     lines: list[str] = []
-    again = engine.import_base(BASE, pin, labels(), lines.append)
+    again = embedded.import_base(BASE, pin, plain_labels(), lines.append)
     assert any("was damaged on this disk; it is fetched again" in line for line in lines)
-    engine.close()
+    embedded.close()
     other = EmbeddedEngine(run=RUN, cache_dir=tmp_path)
     assert run(other, again, "python3 -c 'print(40 + 2)'") == "42\n"
     other.close()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\0" * 1000])
-def test_a_record_that_cannot_be_read_is_no_layer(engine: EmbeddedEngine, base: BuiltLayer, text: str) -> None:
-    layer = build(engine, base, "true")
-    key = engine._open().store.folder / "keys" / "cache" / f"{layer.labels.key}.json"
+def test_a_record_that_cannot_be_read_is_no_layer(embedded: EmbeddedEngine, base: BuiltLayer, text: str) -> None:
+    layer = build(embedded, base, "true")
+    key = embedded._open().store.folder / "keys" / "cache" / f"{layer.labels.key}.json"
     key.write_text(text)
-    assert engine.find(layer.labels.key) is None
-    assert layer.labels.key not in engine.layers()
+    assert embedded.find(layer.labels.key) is None
+    assert layer.labels.key not in embedded.layers()
     with pytest.raises(EngineError, match=r"the layer \w+ is gone from .*: something removed it; run again"):
-        run(engine, layer, "true")
+        run(embedded, layer, "true")
 
 
 def test_a_survey_sees_contents_that_were_replaced_by_others_of_the_same_size(tmp_path: Path) -> None:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.memory import Call, CommandResult, MemoryEngine
-from pytest_imagebuild.engines.protocol import (
-    BasePin,
-    BuiltLayer,
-    CommandFailed,
-    ConfigChange,
-    FileEntry,
-    LayerLabels,
-    Work,
-)
+from pytest_imagebuild.engines.work import CommandFailed, ConfigChange, Work
 from pytest_imagebuild.errors import BaseImageError, EngineError
 
 
@@ -77,3 +71,17 @@ def test_a_layer_of_another_engine_is_refused() -> None:
     stranger = BuiltLayer(labels=labels(), reference="memory:99", size=0, created=0)
     with pytest.raises(EngineError, match="the memory engine has no image memory:99; build it first"):
         MemoryEngine().run(stranger, Work(), print)
+
+
+def test_work_ends_with_its_time_or_its_memory() -> None:
+    engine = MemoryEngine(commands=lambda command, work: CommandResult(seconds=2, out_of_memory=command == "eat"))
+    layer = base(engine)
+    engine.run(layer, Work(commands=("a", "b"), timeout=4), print)
+    for work, index, ends in (
+        (Work(commands=("a", "b", "c"), timeout=5), 2, (True, False)),
+        (Work(commands=("a", "eat"), memory=1), 1, (False, True)),
+    ):
+        with pytest.raises(CommandFailed) as caught:
+            engine.build(layer, work, labels(), print)
+        failed = caught.value
+        assert (failed.index, failed.exit_code, (failed.timed_out, failed.out_of_memory)) == (index, 137, ends)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_imagebuild.engines.layers import Credentials
 from pytest_imagebuild.engines.oci import RegistryUnreachable, client
 from pytest_imagebuild.engines.oci.content import Blobs
 from pytest_imagebuild.engines.oci.manifest import OciImage
@@ -517,6 +518,39 @@ def test_a_refused_login_names_no_password(password: str | None, asker: Asker, f
     assert "which answered: HTTP 401 Unauthorized." in str(caught.value)
     assert str(caught.value).endswith(f"or log in with `docker login {fake.address}`.")
     assert "secret" not in str(caught.value)
+
+
+def test_credentials_that_are_given_are_used_in_the_place_of_those_of_the_docker_config(
+    asker: Asker, fake: FakeRegistry
+) -> None:
+    image = fake.image("latest", *LAYERS)
+    fake.faults.append(needs_basic)
+    asker.logs_in(fake.address, password="another secret")
+    given = Credentials(username="ann", password=PASSWORD)
+    assert asker.registry().resolve(fake.reference(), print, given) == image["digest"]
+    assert asker.registry().fetch(fake.reference(), image["digest"], print, given).layers
+
+
+def test_credentials_that_are_given_go_to_no_mirror(asker: Asker, fake: FakeRegistry) -> None:
+    image = fake.image("latest", *LAYERS)
+    fake.faults.append(needs_basic)
+    given = Credentials(username="ann", password=PASSWORD)
+    with serving() as mirror:
+        mirror.faults.append(needs_basic)
+        asker.environ["IMAGEBUILD_REGISTRY_MIRRORS"] = f"{fake.address}=http://{mirror.address}"
+        assert asker.registry().resolve(fake.reference(), print, given) == image["digest"]
+        assert {call.authorization for call in mirror.calls} == {""}
+
+
+def test_a_refused_secret_is_told_as_such(asker: Asker, fake: FakeRegistry) -> None:
+    fake.image("latest", *LAYERS)
+    fake.faults.append(needs_basic)
+    with pytest.raises(BaseImageError) as caught:
+        asker.registry().resolve(fake.reference(), print, Credentials(username="ann", password="wrong secret"))
+    assert str(caught.value) == (
+        f"the base image {fake.reference()} was asked of {fake.address}, which answered: HTTP 401 Unauthorized. Check "
+        "the spelling and the tag, or check the values of the secret that the chain call gives for this registry."
+    )
 
 
 def needs_token(service: FakeRegistry) -> Callable[[Call, Answer], bool]:

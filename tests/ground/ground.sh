@@ -105,13 +105,13 @@ END
 
 stop_registry() { stop registry 10; }
 
-# The two engines: a bridge, the net that its subnet and all user-made networks lie in, and where the programs lie.
+# The two engines: a bridge with its address, the net that its subnet and all user-made networks lie in, and where the programs lie.
 # An engine that starts empties Docker's chains of packet rules, also those of the other, so only one may write them.
 engine() {
     name=$1 home=$ground/$1
     case $name in
-        debian) bridge=imagebuild0 net=10.213 root='' rules=docker ;;
-        current) bridge=imagebuild1 net=10.214 root=$ground/trixie/root rules=ours ;;
+        debian) bridge=imagebuild0 mac=02:42:0a:d5:fe:01 net=10.213 root='' rules=docker ;;
+        current) bridge=imagebuild1 mac=02:42:0a:d6:fe:01 net=10.214 root=$ground/trixie/root rules=ours ;;
     esac
     path=$root/usr/sbin:$root/usr/bin:$PATH
 }
@@ -127,7 +127,7 @@ sys.exit(b" 200 " not in engine.recv(64))' "$ground/$1/docker.sock"
 } 2> /dev/null
 
 start_engine() {
-    local name home bridge net root rules path options=()
+    local name home bridge mac net root rules path options=()
     engine "$1"
     if alive "$name-docker" && alive "$name-containerd" && engine_answers "$name"; then return; fi
     stop_engine "$name"
@@ -136,7 +136,9 @@ start_engine() {
     # Files of our own, so that the machine's /etc/docker and /etc/containerd stay out.
     echo '{}' > "$home/daemon.json"
     printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' > "$home/containerd.toml"
-    ip link add "$bridge" type bridge
+    # A bridge without an address of its own takes the lowest of its ports': it would change as containers come and go,
+    # and those that knew the old one would be without network for up to a minute.
+    ip link add "$bridge" address "$mac" type bridge
     ip address add "$net.254.1/24" dev "$bridge"
     ip link set "$bridge" up
     if [ "$rules" = ours ]; then
@@ -161,7 +163,7 @@ start_engine() {
 
 # stop_engine NAME: the containers, the daemons, then what they may leave: shims, mounts, bridges, packet rules.
 stop_engine() {
-    local name home bridge net root rules path link mount
+    local name home bridge mac net root rules path link mount
     engine "$1"
     kill_containers
     stop "$name-docker" 20

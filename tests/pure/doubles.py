@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import NullProgress, Progress
 from pytest_imagebuild.build.settings import BuildMode, BuildSettings
 from pytest_imagebuild.build.work import StepNetwork
+from pytest_imagebuild.engines.layers import LayerLabels
 from pytest_imagebuild.engines.memory import CommandResult, MemoryEngine
-from pytest_imagebuild.engines.protocol import LayerLabels, Work
+from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.lockfile import Lockfile
+from pytest_imagebuild.options import Options
 from pytest_imagebuild.plan.builders import load
 from pytest_imagebuild.plan.plan import Plan, plan_image
 
@@ -38,6 +40,23 @@ def plugin_arguments() -> list[str]:
 
 def plan(image: Image) -> Plan:
     return plan_image(image, BUILDER)
+
+
+def options_in(folder: Path) -> Options:
+    """Return what a run on the engine in memory is told that is told nothing else."""
+    return Options(
+        engine="memory",
+        builder_version="",
+        lockfile=folder / "imagebuild.lock",
+        sync=(),
+        cache_dir=folder / "cache",
+        force_build=False,
+        ignore_cache=False,
+        locked=False,
+        upgrade=None,
+        build_only=False,
+        on_host=False,
+    )
 
 
 @dataclass
@@ -134,6 +153,7 @@ class World:
         locked: bool = False,
         upgrade: Iterable[str] | None = None,
         progress: Progress | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> ImageBuilder:
         """Return the builder of one process of a run. `upgrade` empty means everything."""
         cache = self.folder / "cache"
@@ -142,6 +162,7 @@ class World:
             cache_dir=cache,
             mode=BuildMode(force=force, ignore_cache=ignore_cache),
             network=NO_NETWORK,
+            environment=environment or {},
         )
         mode = LockMode(locked=locked, upgrade=upgrade is not None, names=frozenset(upgrade or ()))
         pins = Pins.read(LockStore(self.folder / "imagebuild.lock", cache), mode, "linux/amd64", run=run)

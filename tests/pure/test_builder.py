@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from doubles import BASE, Memory, World, plan
 
 from pytest_imagebuild import DefinitionError, Image
 from pytest_imagebuild.engines.memory import CommandResult
-from pytest_imagebuild.errors import BaseImageError, LockfileError, StepError
+from pytest_imagebuild.errors import BaseImageError, LocalFileError, LockfileError, StepError
 from pytest_imagebuild.lockfile import Pin
 
 ROOT = 'from_registry("debian:trixie")'
@@ -523,3 +525,25 @@ def test_a_definition_that_is_wrong_is_found_before_the_engine_is_asked() -> Non
     image = BASE.add_local_file("nowhere.txt", "/x").run_commands("a")
     with pytest.raises(DefinitionError, match="tried to run a build step after"):
         plan(image)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda file: file.write_text("two"),
+            "was modified during the build, which reads it once to find its layer. Run",
+        ),
+        (lambda file: file.unlink(), "cannot be read any more: No such file or directory."),
+    ],
+)
+def test_a_local_file_that_changes_during_a_build_makes_no_layer(
+    world: World, tmp_path: Path, change: Callable[[Path], object], sentence: str
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_text("one")
+    planned = plan(BASE.add_local_file(file, "/file", copy=True))
+    change(file)
+    with pytest.raises(LocalFileError, match=re.escape(f"{__file__}:") + rf"\d+: {re.escape(f'{file} {sentence}')}"):
+        world.builder("first").build(planned)
+    assert world.made() == [ROOT]

@@ -176,6 +176,29 @@ def test_a_callable_gets_relative_paths_of_files_only(tmp_path: Path) -> None:
     assert seen == [Path("a"), Path("d/b")]
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read: No such file or directory."),
+        ("a\n!\n", 'holds what is no pattern: Illegal exclusion pattern: "!".'),
+        ("[\n", "holds what is no pattern: Bad pattern: '[' has a broken set or escape."),
+    ],
+)
+@pytest.mark.parametrize("method", ["add_local_dir", "add_local_python_source"])
+def test_a_wrong_ignore_file_is_told_at_the_line_of_its_call(
+    tmp_path: Path, method: str, content: str | None, sentence: str
+) -> None:
+    file = tmp_path / "ignored"
+    if content is not None:
+        file.write_text(content)
+    arguments = "FOLDER, '/x'" if method == "add_local_dir" else "'pytest_imagebuild'"
+    names = {"BASE": BASE, "FOLDER": write(tmp_path / "a", "b"), "IGNORE": FilePatternMatcher.from_file(file)}
+    image = eval(compile(f"BASE.{method}({arguments}, ignore=IGNORE)", "user.py", "eval"), names)
+    with pytest.raises(LocalFileError) as caught:
+        targets(image)
+    assert str(caught.value) == f"user.py:1: {method}: the ignore file {file} {sentence}"
+
+
 def test_an_ignored_folder_is_not_walked(tmp_path: Path) -> None:
     write(tmp_path, "a", "big/b")
     (tmp_path / "big").chmod(0)
@@ -214,6 +237,12 @@ def refusal(name: str) -> str:
 def test_a_package_goes_to_root_with_its_python_files_alone(importable: Path) -> None:
     write(importable / "one", "ib_pkg/__init__.py", "ib_pkg/sub/a.py", "ib_pkg/notes.txt", "ib_pkg/__pycache__/a.pyc")
     assert modules("ib_pkg") == ["/root/ib_pkg/__init__.py", "/root/ib_pkg/sub/a.py"]
+
+
+def test_a_dot_in_the_path_above_a_package_hides_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / ".venv" / "lib"))
+    write(tmp_path / ".venv" / "lib", "ib_below_dot/__init__.py", "ib_below_dot/.hidden/a.py")
+    assert modules("ib_below_dot") == ["/root/ib_below_dot/__init__.py"]
 
 
 def test_ignoring_nothing_takes_everything_of_a_package(importable: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_imagebuild import FilePatternMatcher, Image, SourceLocation
 from pytest_imagebuild.image import AptInstall, LocalDir, PipInstall, digest, encode
+from pytest_imagebuild.image.canonical import INLINE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +18,12 @@ class Sample:
     count: int = 0
     comment: str = field(default="", compare=False)
     shown: str = field(default="", metadata={"presentation": True})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    title: str
+    sample: Sample = field(default=Sample(name=""), metadata=INLINE)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,11 @@ class Sample:
         ({"b": 1, "a": ()}, b'{"map":{"a":[],"b":1}}'),
         (MappingProxyType({"a": 1}), b'{"map":{"a":1}}'),
         (Sample(name="x", count=2), b'{"type":"Sample","with":{"count":2,"name":"x"}}'),
+        (Holder(title="t"), b'{"type":"Holder","with":{"title":"t"}}'),
+        (
+            Holder(title="t", sample=Sample(name="x", count=2)),
+            b'{"type":"Holder","with":{"count":2,"name":"x","title":"t"}}',
+        ),
         (AptInstall(packages=("git",)), b'{"type":"AptInstall","with":{"packages":["git"]}}'),
     ],
 )

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import pytest_imagebuild
-from pytest_imagebuild import DefinitionError, FilePatternMatcher, Image, SourceLocation
-from pytest_imagebuild.image import LocalDir, LocalFile, LocalPythonSource
+from pytest_imagebuild import DefinitionError, FilePatternMatcher, Image, Secret, SourceLocation
+from pytest_imagebuild.image import AUTO_DOCKERIGNORE, LocalDir, LocalFile, LocalPythonSource
 from pytest_imagebuild.image.patterns import HIDDEN_FILES, NON_SOURCE_FILES
 
 BASE = Image.from_registry("debian:trixie")
@@ -21,26 +21,67 @@ BASE = Image.from_registry("debian:trixie")
 SIGNATURES = {
     "debian_slim": "(python_version=None, force_build=False)",
     "from_registry": "(tag, secret=None, *, setup_dockerfile_commands=(), force_build=False, add_python=None)",
+    "from_aws_ecr": "(tag, secret=None, *, setup_dockerfile_commands=(), force_build=False, add_python=None)",
+    "from_gcp_artifact_registry": "(tag, secret=None, *, setup_dockerfile_commands=(), force_build=False, "
+    "add_python=None)",
+    "from_dockerfile": "(path, *, force_build=False, context_dir=None, ignore=AUTO_DOCKERIGNORE, build_args=None, "
+    "registry_secret=None, secrets=None, env=None, gpu=None, add_python=None)",
+    "from_scratch": "(force_build=False)",
+    "micromamba": "(python_version=None, force_build=False)",
+    "from_id": "(image_id, client=None)",
     "apt_install": "(self, *packages, force_build=False, env=None, secrets=None, gpu=None)",
     "pip_install": "(self, *packages, find_links=None, index_url=None, extra_index_url=None, pre=False, "
     "extra_options='', force_build=False, env=None, secrets=None, gpu=None)",
     "uv_pip_install": "(self, *packages, requirements=None, find_links=None, index_url=None, extra_index_url=None, "
     "pre=False, extra_options='', force_build=False, uv_version=None, env=None, secrets=None, gpu=None)",
+    "pip_install_private_repos": "(self, *repositories, git_user, find_links=None, index_url=None, "
+    "extra_index_url=None, pre=False, extra_options='', gpu=None, env=None, secrets=None, force_build=False)",
+    "pip_install_from_requirements": "(self, requirements_txt, find_links=None, *, index_url=None, "
+    "extra_index_url=None, pre=False, extra_options='', force_build=False, env=None, secrets=None, gpu=None)",
+    "pip_install_from_pyproject": "(self, pyproject_toml, optional_dependencies=[], *, find_links=None, "
+    "index_url=None, extra_index_url=None, pre=False, extra_options='', force_build=False, env=None, secrets=None, "
+    "gpu=None)",
+    "uv_sync": "(self, uv_project_dir='./', *, force_build=False, groups=None, extras=None, frozen=True, "
+    "extra_options='', uv_version=None, env=None, secrets=None, gpu=None)",
+    "poetry_install_from_file": "(self, poetry_pyproject_toml, poetry_lockfile=None, *, ignore_lockfile=False, "
+    "force_build=False, with_=[], without=[], only=[], poetry_version='latest', old_installer=False, env=None, "
+    "secrets=None, gpu=None)",
+    "micromamba_install": "(self, *packages, spec_file=None, channels=[], force_build=False, env=None, secrets=None, "
+    "gpu=None)",
+    "dockerfile_commands": "(self, *dockerfile_commands, context_files=None, env=None, secrets=None, gpu=None, "
+    "context_dir=None, force_build=False, ignore=AUTO_DOCKERIGNORE, build_args=None)",
+    "run_function": "(self, raw_f, *, env=None, secrets=None, volumes=None, network_file_systems=None, gpu=None, "
+    "cpu=None, memory=None, timeout=3600, cloud=None, region=None, force_build=False, args=(), kwargs=None, "
+    "include_source=True)",
     "env": "(self, vars)",
     "workdir": "(self, path)",
     "run_commands": "(self, *commands, env=None, secrets=None, volumes=None, gpu=None, force_build=False)",
     "add_local_file": "(self, local_path, remote_path, *, copy=False)",
+    "cmd": "(self, cmd)",
+    "entrypoint": "(self, entrypoint_commands)",
+    "shell": "(self, shell_commands)",
     "add_local_dir": "(self, local_path, remote_path, *, copy=False, ignore=())",
+    "add_local_python_source": "(self, *modules, copy=False, ignore=NON_SOURCE_FILES)",
     "pipe": "(self, func, *args, **kwargs)",
     "imports": "(self)",
+    "from_name": "(name, *, environment_name=None, client=None)",
+    "build": "(self, app=None)",
+    "publish": "(self, name, *, environment_name=None, experimental_options=None, client=None)",
+    "hydrate": "(self, client=None)",
 }
+FACTORIES = [name for name, signature in SIGNATURES.items() if not signature.startswith("(self")]
+DEFAULTS = {AUTO_DOCKERIGNORE: "AUTO_DOCKERIGNORE", NON_SOURCE_FILES: "NON_SOURCE_FILES"}
+"""The names of defaults whose value is long to write."""
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_a_method_has_the_signature_of_the_reference(name: str) -> None:
     signature = inspect.signature(getattr(Image, name))
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
-    assert str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)) == SIGNATURES[name]
+    shown = str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+    for value, named in DEFAULTS.items():
+        shown = shown.replace(repr(value), named)
+    assert shown == SIGNATURES[name]
 
 
 def test_importing_the_package_loads_neither_the_chain_nor_third_parties() -> None:
@@ -68,7 +109,7 @@ def test_the_constructor_names_the_factories() -> None:
         Image()
 
 
-@pytest.mark.parametrize("name", [name for name in SIGNATURES if name not in ("debian_slim", "from_registry")])
+@pytest.mark.parametrize("name", [name for name in SIGNATURES if name not in FACTORIES])
 def test_a_step_on_the_class_says_that_no_image_has_been_constructed(name: str) -> None:
     with pytest.raises(
         DefinitionError, match=r"Image has not been constructed yet\. Use one of the static factory methods"
@@ -94,13 +135,18 @@ def test_an_image_does_not_change() -> None:
         del BASE.steps
 
 
+TOKEN = Secret.from_dict({"GITHUB_TOKEN": "hush"})
 NOTHING = [
     lambda image: image.apt_install(),
     lambda image: image.apt_install([]),
+    lambda image: image.pip_install(),
+    lambda image: image.pip_install([], []),
     lambda image: image.pip_install([], force_build=True),
     lambda image: image.uv_pip_install([], []),
     lambda image: image.uv_pip_install(requirements=[]),
     lambda image: image.run_commands(),
+    lambda image: image.run_commands([], []),
+    lambda image: image.pip_install_private_repos(git_user="me", secrets=[TOKEN]),
 ]
 
 
@@ -290,6 +336,18 @@ LATE = [
     lambda image: image.workdir("/"),
     lambda image: image.run_commands("a"),
     lambda image: image.add_local_file("a", "/a", copy=True),
+    lambda image: image.add_local_dir("a", "/a", copy=True),
+    lambda image: image.add_local_python_source("a", copy=True),
+    lambda image: image.pip_install_private_repos("github.com/a/b", git_user="me", secrets=[TOKEN]),
+    lambda image: image.pip_install_from_requirements("r.txt"),
+    lambda image: image.pip_install_from_pyproject("pyproject.toml"),
+    lambda image: image.uv_sync(),
+    lambda image: image.poetry_install_from_file("pyproject.toml"),
+    lambda image: image.micromamba_install("a"),
+    lambda image: image.dockerfile_commands("RUN a"),
+    lambda image: image.cmd(["a"]),
+    lambda image: image.entrypoint([]),
+    lambda image: image.shell(["a"]),
 ]
 
 
@@ -331,6 +389,9 @@ def test_more_lazy_files_no_ops_and_copies_before_them_are_in_order() -> None:
         (Image.debian_slim(), "debian_slim"),
         (BASE, "debian-trixie"),
         (Image.from_registry("ghcr.io/a/b_c:1.0@sha256:0"), "ghcr.io-a-b_c-1.0-sha256-0"),
+        (Image.from_dockerfile("Dockerfile"), "Dockerfile"),
+        (Image.from_dockerfile("./web/Dockerfile.test"), "web-Dockerfile.test"),
+        (Image.from_dockerfile("/home/someone/web/Dockerfile"), "web-Dockerfile"),
     ],
 )
 def test_the_label_names_the_base(image: Image, label: str) -> None:

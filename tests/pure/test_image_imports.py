@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from doubles import plugin_arguments
 
 from pytest_imagebuild import Image
 from pytest_imagebuild.image import IMAGE_VARIABLE
+
+pytest_plugins = ["pytester"]
 
 SCIENCE = Image.debian_slim("3.13").pip_install("numpy")
 OTHER = Image.debian_slim("3.13")
@@ -60,3 +63,94 @@ def test_a_block_without_a_problem_runs_to_its_end() -> None:
     with SCIENCE.imports():
         ran = True
     assert ran
+
+
+def test_what_is_swallowed_is_remembered_with_the_line_of_its_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
+    image = Image.debian_slim("3.12").pip_install("remembered")
+    problem = ModuleNotFoundError("No module named 'remembered'")
+    for _ in range(2):
+        with image.imports():
+            raise problem
+    [one] = Image.debian_slim("3.12").pip_install("remembered").swallowed_imports
+    assert (one.error, one.error.__traceback__) == (problem, None)
+    assert one.where is not None
+    assert str(one) == (
+        f"the imports() block at {__file__}:{one.where.line} failed here: "
+        "ModuleNotFoundError: No module named 'remembered'"
+    )
+    assert OTHER.swallowed_imports == ()
+
+
+def test_what_is_raised_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.debian_slim("3.12").pip_install("raised")
+    monkeypatch.setenv(IMAGE_VARIABLE, image.definition)
+    with pytest.raises(ImportError), image.imports():
+        raise ImportError("raised")
+    assert image.swallowed_imports == ()
+
+
+NESTED = {
+    "on the host the inner block swallows": (None, False),
+    "in a container of the inner image it is raised through the outer block": (SCIENCE.definition, True),
+    "in a container of the outer image the inner block swallows what is its own": (OTHER.definition, False),
+}
+
+
+@pytest.mark.parametrize(("running", "is_raised"), NESTED.values(), ids=NESTED)
+def test_blocks_in_one_another_stand_each_for_its_own_image(
+    monkeypatch: pytest.MonkeyPatch, running: str | None, is_raised: bool
+) -> None:
+    monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
+    if running is not None:
+        monkeypatch.setenv(IMAGE_VARIABLE, running)
+    went_on = False
+
+    def nested() -> None:
+        nonlocal went_on
+        with OTHER.imports():
+            with SCIENCE.imports():
+                raise ImportError("numpy")
+            went_on = True
+
+    if is_raised:
+        with pytest.raises(ImportError, match="numpy"):
+            nested()
+    else:
+        nested()
+    assert went_on != is_raised
+
+
+MISSES = """
+from pytest_imagebuild import Image
+import pytest
+
+image = Image.debian_slim("3.13").pip_install("pandas")
+
+with image.imports():
+    import no_such_pandas as pd
+
+@pytest.mark.image(image)
+def test_uses_it():
+    pd.DataFrame()
+
+@pytest.mark.image(image)
+def test_has_a_bug():
+    assert 1 == 2
+"""
+
+
+def test_on_the_host_a_test_that_misses_the_name_is_told_which_block_failed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=MISSES)
+    result = pytester.runpytest_inprocess("--no-image", "-p", "no:cacheprovider", *plugin_arguments())
+    result.assert_outcomes(failed=2)
+    lines = result.stdout.lines
+    sentence = (
+        f"the imports() block at {pytester.path / 'test_it.py'}:6 failed here: "
+        "ModuleNotFoundError: No module named 'no_such_pandas'"
+    )
+    title = " imports() blocks ".center(80, "-")
+    assert [line for line in lines if "imports() block" in line] == [title, sentence]
+    assert "E       NameError: name 'pd' is not defined" in lines

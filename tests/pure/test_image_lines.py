@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 import pytest_imagebuild
-from pytest_imagebuild import DefinitionError, Image
+from pytest_imagebuild import DefinitionError, Image, Secret
 from pytest_imagebuild.image import (
+    AddPython,
     AptInstall,
     Builder,
     CopyLocal,
@@ -64,6 +65,37 @@ def test_debian_slim_passes_its_version_through(version: str) -> None:
 
 def test_debian_slim_without_a_version_takes_the_local_series() -> None:
     assert last_lines(Image.debian_slim()) == slim_lines("3.12")
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        ("3.10", "3.10.17"),
+        ("3.11", "3.11.12"),
+        ("3.12", "3.12.10"),
+        ("3.13", "3.13.3"),
+        ("3.14", "3.14.2"),
+        ("3.15", "3.15.0"),
+        ("3.13.2", "3.13.2"),
+    ],
+)
+def test_version_2025_06_is_bookworm_and_takes_a_fixed_version_of_a_series(asked: str, taken: str) -> None:
+    builder = Builder.from_dict(tomllib.loads((DATA / "2025.06.toml").read_text("utf-8")))
+    assert list(Image.debian_slim(asked).steps[0].lines(builder, "3.12")) == [
+        f"FROM python:{taken}-slim-bookworm",
+        "RUN apt-get update",
+        "RUN apt-get install -y gcc gfortran build-essential",
+        "RUN pip install --upgrade pip wheel uv",
+        f"RUN {DEBCONF}",
+        'CMD ["sleep", "172800"]',
+    ]
+
+
+def test_a_builder_of_another_version_says_which_series_it_has() -> None:
+    builder = Builder.from_dict(tomllib.loads((DATA / "2025.06.toml").read_text("utf-8")))
+    with pytest.raises(DefinitionError, match=r"When using the '2025\.06' Image builder") as caught:
+        Image.debian_slim("3.9").steps[0].layers(builder, "3.12")
+    assert "['3.10', '3.11', '3.12', '3.13', '3.14', '3.15']" in str(caught.value)
 
 
 def test_debian_slim_is_four_layers() -> None:
@@ -146,8 +178,97 @@ LINES = [
     (BASE.env({}), ["FROM base"]),
     (BASE.workdir("/a b"), ["FROM base", "WORKDIR '/a b'"]),
     (BASE.workdir("sub"), ["FROM base", "WORKDIR sub"]),
+    (BASE.workdir(PurePosixPath("/a b")), ["FROM base", "WORKDIR '/a b'"]),
     (BASE.run_commands("a && b", ["c 'd'"]), ["FROM base", "RUN a && b", "RUN c 'd'"]),
     (BASE.run_commands("a\nb"), ["FROM base", "RUN a\nb"]),
+    (BASE.cmd(["python", "-m", "é"]), ["FROM base", 'CMD ["python", "-m", "é"]']),
+    (BASE.cmd([]), ["FROM base", "CMD []"]),
+    (BASE.entrypoint([]), ["FROM base", "ENTRYPOINT []"]),
+    (BASE.entrypoint(["/bin/a b"]), ["FROM base", 'ENTRYPOINT ["/bin/a b"]']),
+    (BASE.shell(["/bin/bash", "-c"]), ["FROM base", 'SHELL ["/bin/bash", "-c"]']),
+    (Image.from_scratch(), ["FROM scratch"]),
+    (
+        Image.from_registry("debian:trixie", add_python="3.14t"),
+        [
+            "FROM debian:trixie",
+            "COPY /python/. /usr/local",
+            "ENV TERMINFO_DIRS=/etc/terminfo:/lib/terminfo:/usr/share/terminfo:/usr/lib/terminfo",
+        ],
+    ),
+    (
+        BASE.pip_install_from_requirements("a/r.txt"),
+        [
+            "FROM base",
+            "COPY /.requirements.txt /.requirements.txt",
+            "RUN python -m pip install -r /.requirements.txt",
+        ],
+    ),
+    (
+        BASE.pip_install_from_requirements(Path("r.txt"), "https://l", index_url="https://i", pre=True),
+        [
+            "FROM base",
+            "COPY /.requirements.txt /.requirements.txt",
+            (
+                "RUN python -m pip install -r /.requirements.txt -f https://l --find-links https://l "
+                "--index-url https://i --pre"
+            ),
+        ],
+    ),
+    (
+        BASE.pip_install_private_repos(
+            "gitlab.com/o/b@v1",
+            "github.com/o/a",
+            git_user="me",
+            pre=True,
+            secrets=[Secret.from_dict({"GITHUB_TOKEN": "x", "GITLAB_TOKEN": "y"})],
+        ),
+        [
+            "FROM base",
+            "RUN bash -c \"[[ -v GITLAB_TOKEN ]] || (echo 'GITLAB_TOKEN is not among the secrets' && exit 1)\"",
+            "RUN bash -c \"[[ -v GITHUB_TOKEN ]] || (echo 'GITHUB_TOKEN is not among the secrets' && exit 1)\"",
+            "RUN apt-get update",
+            "RUN apt-get install -y git",
+            'RUN python3 -m pip install "git+https://me:$GITHUB_TOKEN@github.com/o/a" --pre',
+            'RUN python3 -m pip install "git+https://me:$GITLAB_TOKEN@gitlab.com/o/b@v1" --pre',
+        ],
+    ),
+    (
+        BASE.uv_sync(groups=["g h"], extras=["e"], extra_options="--quiet", uv_version="0.9.9"),
+        [
+            "FROM base",
+            "COPY --from=ghcr.io/astral-sh/uv:0.9.9 /uv /.uv/uv",
+            "COPY /.pyproject.toml /.uv/pyproject.toml",
+            (
+                "RUN /.uv/uv sync --project=/.uv --no-install-workspace --compile-bytecode --group='g h' --extra=e "
+                "--quiet"
+            ),
+            "ENV PATH=/.uv/.venv/bin:$PATH",
+        ],
+    ),
+    (
+        BASE.poetry_install_from_file("p.toml", with_=["a", "b"], without=["c"], only=["d"]),
+        [
+            "FROM base",
+            "RUN python -m pip install poetry",
+            "COPY /.poetry.lock /tmp/poetry/poetry.lock",
+            "COPY /.pyproject.toml /tmp/poetry/pyproject.toml",
+            "RUN cd /tmp/poetry && \\ ",
+            "  poetry config virtualenvs.create false && \\ ",
+            "  poetry install --no-root --with a,b --without c --only d --compile",
+        ],
+    ),
+    (
+        BASE.poetry_install_from_file("p.toml", ignore_lockfile=True, poetry_version="1.8.5", old_installer=True),
+        [
+            "FROM base",
+            "RUN python -m pip install poetry==1.8.5",
+            "RUN poetry config experimental.new-installer false",
+            "COPY /.pyproject.toml /tmp/poetry/pyproject.toml",
+            "RUN cd /tmp/poetry && \\ ",
+            "  poetry config virtualenvs.create false && \\ ",
+            "  poetry install --no-root --compile",
+        ],
+    ),
     (BASE.add_local_file("a", "/a", copy=True), ["FROM base", "COPY . /"]),
     (BASE.add_local_dir("a", "/a", copy=True), ["FROM base", "COPY . /"]),
     (BASE.add_local_python_source("a", copy=True), ["FROM base", "COPY . /"]),
@@ -157,6 +278,46 @@ LINES = [
 @pytest.mark.parametrize(("image", "lines"), LINES, ids=lambda value: repr(value) if isinstance(value, Image) else "")
 def test_a_step_emits_the_lines_of_the_reference(image: Image, lines: list[str]) -> None:
     assert last_lines(image) == lines
+
+
+@pytest.mark.parametrize(("image", "lines"), LINES, ids=lambda value: repr(value) if isinstance(value, Image) else "")
+def test_version_2025_06_emits_the_same_lines(image: Image, lines: list[str]) -> None:
+    builder = Builder.from_dict(tomllib.loads((DATA / "2025.06.toml").read_text("utf-8")))
+    assert list(image.steps[-1].lines(builder, "3.12")) == lines
+
+
+@pytest.mark.parametrize("setup", ["RUN a", ["RUN a"], ("RUN a",)])
+def test_a_setup_command_is_one_line_and_not_its_letters(setup: object) -> None:
+    image = Image.from_registry("debian:trixie", setup_dockerfile_commands=setup)  # type: ignore[arg-type]
+    assert last_lines(image) == ["FROM debian:trixie", "RUN a"]
+
+
+@pytest.mark.parametrize("method", ["from_registry", "from_aws_ecr", "from_gcp_artifact_registry"])
+def test_each_way_to_a_registry_adds_python_and_then_runs_the_setup_commands(method: str) -> None:
+    image = getattr(Image, method)("a:1", add_python="3.13", setup_dockerfile_commands=["RUN b", "ENV C=d"])
+    assert last_lines(image) == [
+        "FROM a:1",
+        "COPY /python/. /usr/local",
+        "ENV TERMINFO_DIRS=/etc/terminfo:/lib/terminfo:/usr/share/terminfo:/usr/lib/terminfo",
+        "RUN b",
+        "ENV C=d",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "added"),
+    [
+        ("2025.06", "3.10", "3.10.17"),
+        ("2025.06", "3.14t", "3.14.2t"),
+        ("2026.10", "3.11", "3.11.17"),
+        ("2026.10", "3.14t", "3.14.9t"),
+        ("2026.10", "3.15t", "3.15.1t"),
+    ],
+)
+def test_the_python_that_is_added_is_the_one_of_the_builder_version(version: str, asked: str, added: str) -> None:
+    builder = Builder.from_dict(tomllib.loads((DATA / f"{version}.toml").read_text("utf-8")))
+    layers = Image.from_registry("a:1", add_python=asked).steps[0].layers(builder, "3.12")
+    assert layers[1].instructions[0] == AddPython(version=added)
 
 
 def test_a_command_is_json_that_keeps_what_is_not_ascii() -> None:
@@ -217,3 +378,52 @@ def test_a_local_version_that_is_not_offered_is_said_to_be_the_local_one() -> No
     sentence = "Unsupported Python version: '3.10' (that of the Python which runs pytest). When using the '2026.10'"
     assert sentence in str(caught.value)
     assert str(caught.value).endswith(f'{OFFERED}. Name one of them: Image.debian_slim("3.15").')
+
+
+STANDALONE = "['3.11', '3.12', '3.13', '3.14', '3.14t', '3.15', '3.15t']"
+NOT_ADDED = [
+    (
+        "3.12.1",
+        (
+            "The Python version must be specified as 'major.minor' for this interface; micro-level specification "
+            "('3.12.1') is not valid. Write add_python='3.12'."
+        ),
+    ),
+    ("3.12-musl", "Invalid Python version: '3.12-musl'. Write a series, as add_python='3.15t'."),
+    (
+        "3.9",
+        (
+            "Unsupported Python version: '3.9'. When using the '2026.10' Image builder, add_python supports the "
+            f"following series: {STANDALONE}."
+        ),
+    ),
+    (
+        "3.13t",
+        (
+            "Unsupported Python version: '3.13t'. When using the '2026.10' Image builder, add_python supports the "
+            f"following series: {STANDALONE}."
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("version", "sentence"), NOT_ADDED)
+def test_a_python_that_cannot_be_added_is_refused_when_layers_are_asked_for(version: str, sentence: str) -> None:
+    image = Image.from_registry("debian:trixie", add_python=version)
+    with pytest.raises(DefinitionError) as caught:
+        last_layers(image)
+    assert str(caught.value) == f"{image.where}: {sentence}"
+
+
+def test_a_python_is_added_in_a_layer_of_its_own_in_the_version_of_the_builder() -> None:
+    assert last_layers(Image.from_registry("debian:trixie", add_python="3.12")) == (
+        LayerSpec(base="debian:trixie"),
+        LayerSpec(
+            instructions=(
+                AddPython(version="3.12.15"),
+                SetEnv(
+                    variables=(("TERMINFO_DIRS", "/etc/terminfo:/lib/terminfo:/usr/share/terminfo:/usr/lib/terminfo"),)
+                ),
+            )
+        ),
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pytest_imagebuild import DefinitionError, Image
+from pytest_imagebuild import DefinitionError, Image, Secret
 
 BASE: object = Image.from_registry("debian:trixie")
 FACTORY: object = Image
+SECRETS_RULE = "All secrets of an Image need to be Secret instances"
+DICT_RULE = "the env_dict argument has to be a dict[str, Union[str, None]]"
 ENV_RULE = "the env argument has to be a dict[str, Union[str, None]]"
 
 # The calls are wrong on purpose, so they are written where no type checker looks.
@@ -62,6 +63,7 @@ CASES: list[tuple[str, str]] = [
     # env
     ("BASE.env({'A': 1, 'B': 'b', 'C': None})", "env: Image ENV variables must be strings. Invalid keys: ['A', 'C']"),
     ("BASE.env({1: 'a'})", "env: Image ENV variables must be strings. Invalid keys: [1]"),
+    ("BASE.env({'A': '1', 'B=C': '2', '': '3'})", "env: a variable needs a name without '=', got ['B=C', '']"),
     ("BASE.env('A=1')", "env: Image ENV variables must be a dict of strings, got 'A=1' (str)"),
     # paths
     ("BASE.workdir(1)", "workdir: path must be a string or a path, got 1 (int)"),
@@ -100,7 +102,73 @@ CASES: list[tuple[str, str]] = [
         "BASE.add_local_python_source('a', 1)",
         "add_local_python_source: Local Python modules must be specified as strings, got 1 (int).",
     ),
+    # private repositories
+    (
+        "BASE.pip_install_private_repos('github.com/a/b', git_user='me')",
+        (
+            "pip_install_private_repos: no secrets are given, and private repositories need a token. Pass "
+            "secrets=[Secret.from_name(...)] with GITHUB_TOKEN or GITLAB_TOKEN; env= would leave it in keys."
+        ),
+    ),
+    (
+        "BASE.pip_install_private_repos('bitbucket.org/a/b', 'github.com/a/b', 7, git_user='me')",
+        (
+            "pip_install_private_repos: 2 out of 3 given repository refs are invalid: ['bitbucket.org/a/b', 7]. Write "
+            "them as 'github.com/owner/name' or 'gitlab.com/owner/name'."
+        ),
+    ),
+    (
+        "BASE.pip_install_private_repos('github.com/a/b', git_user=7)",
+        "pip_install_private_repos: git_user must be a string, got 7 (int)",
+    ),
+    # Dockerfiles
+    (
+        "BASE.dockerfile_commands('RUN a', gpu='any')",
+        (
+            "dockerfile_commands: gpu= is not supported: no builder of Dockerfiles is given devices. Use "
+            "run_commands(..., gpu=...)"
+        ),
+    ),
+    (
+        "FACTORY.from_dockerfile('Dockerfile', registry_secret='x')",
+        "from_dockerfile: registry_secret must be a Secret, found str. Make one: Secret.from_dict({...})",
+    ),
+    (
+        "BASE.pip_install_private_repos('github.com/a/b', git_user='me\\nevil')",
+        "pip_install_private_repos: git_user must be a user name, as 'octocat', got 'me\\nevil' (str)",
+    ),
+    (
+        "BASE.poetry_install_from_file('p', poetry_version='')",
+        "poetry_install_from_file: poetry_version must be a version, as '1.8.5', got '' (str)",
+    ),
+    # what containers start with
+    ("BASE.cmd('a')", "cmd: Image CMD must be a list of strings, got 'a' (str)"),
+    ("BASE.cmd(('a',))", "cmd: Image CMD must be a list of strings, got ('a',) (tuple)"),
+    ("BASE.entrypoint(['a', 1])", "entrypoint: entrypoint_commands must be a list of strings, got ['a', 1] (list)"),
+    ("BASE.shell(None)", "shell: shell_commands must be a list of strings, got None (NoneType)"),
+    # projects
+    (
+        "BASE.pip_install_from_requirements(1)",
+        "pip_install_from_requirements: requirements_txt must be a string or a path, got 1 (int)",
+    ),
+    (
+        "BASE.pip_install_from_pyproject('p', 'dev')",
+        "pip_install_from_pyproject: optional_dependencies must be None or a list of strings, got 'dev' (str)",
+    ),
+    ("BASE.uv_sync(groups='dev')", "uv_sync: groups must be None or a list of strings, got 'dev' (str)"),
+    ("BASE.uv_sync(extras=('x',))", "uv_sync: extras must be None or a list of strings, got ('x',) (tuple)"),
+    (
+        "BASE.poetry_install_from_file('p', with_='dev')",
+        "poetry_install_from_file: with_ must be None or a list of strings, got 'dev' (str)",
+    ),
     # bases
+    (
+        "FACTORY.from_id('im-123')",
+        (
+            "from_id: the id 'im-123' names an image on Modal's servers, and this plugin builds images on this "
+            "machine. Write the image as a chain of calls, or name an image of this machine with Image.from_name()."
+        ),
+    ),
     (
         "FACTORY.debian_slim(3.13)",
         'debian_slim: Python version must be specified as a string, not float. Write python_version="3.13".',
@@ -110,6 +178,10 @@ CASES: list[tuple[str, str]] = [
         'debian_slim: Python version must be specified as a string, not int. Write python_version="3".',
     ),
     (
+        "FACTORY.from_registry('a', add_python=3.13)",
+        'from_registry: Python version must be specified as a string, not float. Write add_python="3.13".',
+    ),
+    (
         "FACTORY.from_registry(None)",
         "from_registry: the tag must be a non-empty string without spaces, as 'debian:trixie', got None (NoneType)",
     ),
@@ -117,49 +189,77 @@ CASES: list[tuple[str, str]] = [
         "FACTORY.from_registry('a\\nRUN b')",
         "from_registry: the tag must be a non-empty string without spaces, as 'debian:trixie', got 'a\\nRUN b' (str)",
     ),
+    (
+        "FACTORY.from_registry('a', setup_dockerfile_commands=1)",
+        "from_registry: setup_dockerfile_commands must only contain strings, got 1 (int)",
+    ),
+    (
+        "FACTORY.from_registry('a', setup_dockerfile_commands=['RUN a', ['RUN b']])",
+        "from_registry: setup_dockerfile_commands must only contain strings, got ['RUN b'] (list)",
+    ),
+    (
+        "FACTORY.from_registry('a', 'user:pass')",
+        "from_registry: secret must be a Secret, found str. Make one: Secret.from_dict({...})",
+    ),
+    (
+        "FACTORY.from_aws_ecr('a', {'AWS_REGION': 'x'})",
+        "from_aws_ecr: secret must be a Secret, found dict. Make one: Secret.from_dict({...})",
+    ),
+    (
+        "FACTORY.from_gcp_artifact_registry('', None)",
+        (
+            "from_gcp_artifact_registry: the tag must be a non-empty string without spaces, as 'debian:trixie', "
+            "got '' (str)"
+        ),
+    ),
+    # secrets=
+    *(
+        (f"BASE.{method}('a', secrets={given})", f"{method}: {SECRETS_RULE}{rest}")
+        for method in ("apt_install", "pip_install", "uv_pip_install", "run_commands")
+        for given, rest in (
+            ("['t0ken']", ", found str. Make one: Secret.from_dict({...}), Secret.from_name(...)"),
+            ("{'TOKEN': 't0ken'}", ", found str. Make one: Secret.from_dict({...}), Secret.from_name(...)"),
+            ("'t0ken'", ", in a list: secrets takes [Secret, ...], found str"),
+            ("Secret.from_dict({'A': 't0ken'})", ", in a list: secrets takes [Secret, ...], found Secret"),
+        )
+    ),
+    (
+        "Secret.from_dict(['A'])",
+        f'Secret.from_dict: {DICT_RULE}, got list. Write {{"NAME": "value"}}',
+    ),
+    (
+        "Secret.from_dict({'A': 1})",
+        f"Secret.from_dict: {DICT_RULE}, value for key 'A' has type int",
+    ),
+    (
+        "Secret.from_dict({1: 't0ken'})",
+        f"Secret.from_dict: {DICT_RULE}, a key has type int",
+    ),
+    ("Secret.from_local_environ('A')", "Secret.from_local_environ: env_keys must be a list of strings, got str"),
+    (
+        "Secret.from_local_environ(['A', 1])",
+        "Secret.from_local_environ: env_keys must only contain strings, got 1 (int)",
+    ),
+    ("Secret.from_dotenv(1)", "Secret.from_dotenv: path must be a string or a path, got 1 (int)"),
+    ("Secret.from_dotenv(filename='')", "Secret.from_dotenv: filename must be a non-empty string, got ''"),
+    ("Secret.from_name(1)", "Secret.from_name: name must be a string, got 1 (int)"),
+    ("Secret.from_name('')", "Secret.from_name: name must not be empty"),
+    ("Secret.from_name('a', environment_name=1)", "Secret.from_name: environment_name must be a string, got 1 (int)"),
+    ("Secret.from_name('a', required_keys='A')", "Secret.from_name: required_keys must be a list of strings, got str"),
 ]
 
 
 @pytest.mark.parametrize(("call", "sentence"), CASES, ids=[call for call, _ in CASES])
 def test_a_wrong_argument_is_refused_at_the_call(call: str, sentence: str) -> None:
     with pytest.raises(DefinitionError) as caught:
-        eval(compile(call, "user.py", "eval"), {"BASE": BASE, "FACTORY": FACTORY, "Path": Path})
+        eval(compile(call, "user.py", "eval"), {"BASE": BASE, "FACTORY": FACTORY, "Path": Path, "Secret": Secret})
     assert str(caught.value) == f"user.py:1: {sentence}"
 
 
-LATER: list[tuple[Callable[[Image], Image], str]] = [
-    (lambda image: image.apt_install("a", secrets=[object()]), "apt_install: secrets="),
-    (lambda image: image.apt_install("a", gpu="any"), "apt_install: gpu="),
-    (lambda image: image.pip_install("a", secrets=[object()]), "pip_install: secrets="),
-    (lambda image: image.pip_install("a", gpu="any"), "pip_install: gpu="),
-    (lambda image: image.uv_pip_install("a", secrets=[object()]), "uv_pip_install: secrets="),
-    (lambda image: image.uv_pip_install("a", gpu="any"), "uv_pip_install: gpu="),
-    (lambda image: image.run_commands("a", secrets=[object()]), "run_commands: secrets="),
-    (lambda image: image.run_commands("a", volumes={"/v": object()}), "run_commands: volumes="),
-    (lambda image: image.run_commands("a", gpu="any"), "run_commands: gpu="),
-    (lambda _: Image.from_registry("a", object()), "from_registry: secret="),
-    (lambda _: Image.from_registry("a", add_python="3.13"), "from_registry: add_python="),
-    (
-        lambda _: Image.from_registry("a", setup_dockerfile_commands=["RUN a"]),
-        "from_registry: setup_dockerfile_commands=",
-    ),
-]
-
-
-@pytest.mark.parametrize(("call", "keyword"), LATER, ids=[keyword for _, keyword in LATER])
-def test_a_keyword_that_comes_later_is_refused_and_not_ignored(call: Callable[[Image], Image], keyword: str) -> None:
-    with pytest.raises(DefinitionError) as caught:
-        call(Image.debian_slim())
-    sentence = "is not supported yet by this version of pytest-imagebuild; leave it out"
-    assert str(caught.value).endswith(f": {keyword} {sentence}")
-    assert caught.value.where is not None
-    assert caught.value.where.file == __file__
-
-
-def test_a_keyword_that_comes_later_may_ask_for_nothing() -> None:
-    image = Image.from_registry("a", None, setup_dockerfile_commands=[], add_python=None)
-    image = image.apt_install("a", secrets=[], gpu=None).run_commands("a", secrets=(), volumes={})
-    assert len(image.steps) == 3
+@pytest.mark.parametrize("method", ["from_registry", "from_aws_ecr", "from_gcp_artifact_registry"])
+def test_a_base_takes_one_secret_and_no_list_of_them(method: str) -> None:
+    with pytest.raises(TypeError, match=f"{method}.. got an unexpected keyword argument 'secrets'"):
+        getattr(Image, method)("a", secrets=[Secret.from_dict({"REGISTRY_USERNAME": "x"})])
 
 
 def test_what_is_checked_at_build_is_not_checked_at_the_call() -> None:

@@ -23,6 +23,8 @@ from pytest_imagebuild.build.installs import (
     requirement_files,
     tool_of,
 )
+from pytest_imagebuild.errors import ImageBuildError
+from pytest_imagebuild.image.packages import PoetryInstall
 from pytest_imagebuild.lockfile import Pin
 
 EVIL = "six'; touch /tmp/owned; echo \"$(id)`id`"
@@ -392,6 +394,28 @@ def test_uv_is_asked_for_the_hashes_of_exactly_what_it_would_install(tmp_path: P
     assert "--no-deps --generate-hashes" in done.stderr
 
 
+UV_DIRECT = """\
+ + foo @ git+https://me:****@host.example/o/foo.git@c0ffee
+ + bar @ https://****@host.example/bar-2.0-py3-none-any.whl
+ + baz @ https://host.example/baz-2.0-py3-none-any.whl
+"""
+
+
+def test_uv_is_asked_with_the_logins_that_it_shows_as_stars(tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text(UV_DIRECT)
+    asked = (
+        "foo @ git+https://me:${TOKEN}@host.example/o/foo.git@main",
+        "bar @ https://$A&B@host.example/bar-2.0-py3-none-any.whl",
+    )
+    image = BASE.uv_pip_install(*asked, "baz @ https://host.example/baz-2.0-py3-none-any.whl")
+    done = uv_shell(tool(image).resolve(constrained=False, asked=asked), tmp_path)
+    assert done.stdout.splitlines() == [
+        "foo @ git+https://me:${TOKEN}@host.example/o/foo.git@c0ffee",
+        "bar @ https://${A}&B@host.example/bar-2.0-py3-none-any.whl",
+        "baz @ https://host.example/baz-2.0-py3-none-any.whl",
+    ]
+
+
 def test_uv_that_would_install_nothing_compiles_nothing(tmp_path: Path) -> None:
     (tmp_path / "plan").write_text("Using Python 3.13.5 environment at: /usr/local\nAudited 1 package in 3ms\n")
     done = uv_shell(tool(BASE.uv_pip_install("attrs")).resolve(constrained=False), tmp_path)
@@ -463,6 +487,50 @@ def test_requirement_lines_hold_exact_versions_and_hashes_apart_from_what_has_no
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "pinned", "installed"),
+    [
+        (
+            "foo @ https://me:t0ken@h.example/a/foo.whl",
+            "https://h.example/a/foo.whl",
+            "https://me:t0ken@h.example/a/foo.whl",
+        ),
+        (
+            "git+https://me:$TOKEN@h.example/foo",
+            "git+https://h.example/foo@c0ffee",
+            "git+https://me:${TOKEN}@h.example/foo@c0ffee",
+        ),
+        (
+            "git+https://me:${TOKEN}@h.example/foo@main#egg=foo",
+            "git+https://h.example/foo@c0",
+            "git+https://me:${TOKEN}@h.example/foo@c0",
+        ),
+        (
+            "https://t0ken@h.example/f.whl",
+            "https://h.example/f.whl#subdirectory=x",
+            "https://t0ken@h.example/f.whl#subdirectory=x",
+        ),
+        (
+            "git+https://me:t0ken@h.example/foo",
+            "git+https://h.example/foobar@c0ffee",
+            "git+https://h.example/foobar@c0ffee",
+        ),
+        (
+            "git+https://me:t0ken@h.example/foo",
+            "https://evil.example/h.example/foo",
+            "https://evil.example/h.example/foo",
+        ),
+        ("git+https://me:t0ken@h.example/foo", "http://h.example/foo", "http://h.example/foo"),
+        ("foo", "https://h.example/foo", "https://h.example/foo"),
+    ],
+)
+def test_an_address_is_installed_with_the_login_that_the_lockfile_leaves_out(
+    asked: str, pinned: str, installed: str
+) -> None:
+    pins = [Pin(name="foo", version="", url=pinned)]
+    assert requirement_files(pins, ["six", asked])[UNHASHED] == f"foo @ {installed}\n"
+
+
 def test_constraints_keep_versions_but_no_addresses() -> None:
     pins = [Pin(name="six", version="1"), Pin(name="foo", version="2", url="https://host.example/foo.whl")]
     assert constraints_text(pins) == "six==1\n"
@@ -480,3 +548,48 @@ def test_a_request_that_is_recorded_holds_no_password() -> None:
 def test_each_tool_has_its_name_in_the_lockfile() -> None:
     images = (BASE.apt_install("a"), BASE.pip_install("a"), BASE.uv_pip_install("a"))
     assert [tool(image).name for image in images] == ["apt", "pip", "uv"]
+
+
+# Poetry --------------------------------------------------------------------------------------------------------------
+
+POETRY_SAID = """\
+Installing dependencies from lock file
+
+Package operations: 2 installs, 1 update, 0 removals, 1 skipped
+
+  - Installing six (1.17.0)
+  - Updating attrs (23.1.0 -> 25.4.0)
+  - Installing idna (3.10): Skipped for the following reason: Already installed
+  • Installing typing-extensions (4.15.0)
+imagebuild-poetry-lock
+[[package]]
+name = "six"
+version = "1.17.0"
+files = [{file = "six.whl", hash = "sha256:b"}, {file = "six.tar.gz", hash = "sha256:a"}]
+[[package]]
+name = "attrs"
+version = "25.4.0"
+files = [{file = "attrs.whl", hash = "sha256:c"}]
+[[package]]
+name = "typing_extensions"
+version = "4.15.0"
+files = []
+"""
+
+
+def test_pins_of_poetry_have_the_versions_that_it_would_install_and_the_hashes_of_its_lockfile() -> None:
+    assert tool_of(PoetryInstall(pyproject="p", ignore_lockfile=True)).parse(POETRY_SAID) == (
+        Pin(name="six", version="1.17.0", hashes=("sha256:a", "sha256:b")),
+        Pin(name="attrs", version="25.4.0", hashes=("sha256:c",)),
+        Pin(name="typing-extensions", version="4.15.0"),
+    )
+
+
+def test_a_package_that_poetry_takes_from_a_repository_of_sources_is_refused() -> None:
+    said = POETRY_SAID + '[package.source]\ntype = "git"\nurl = "https://g"\n'
+    with pytest.raises(ImageBuildError) as caught:
+        tool_of(PoetryInstall(pyproject="p", ignore_lockfile=True)).parse(said)
+    assert str(caught.value) == (
+        "poetry_install_from_file: typing-extensions comes from a git source, which cannot be pinned without the "
+        "project's own lockfile. Run `poetry lock` and leave ignore_lockfile out."
+    )

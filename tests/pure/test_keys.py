@@ -12,7 +12,8 @@ import pytest
 from doubles import BASE, BUILDER, plan
 
 from pytest_imagebuild import Image
-from pytest_imagebuild.engines.protocol import BasePin, FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import UnknownVersionError
 from pytest_imagebuild.lockfile import Pin
 from pytest_imagebuild.plan.builders import available, choose, load

@@ -128,7 +128,7 @@ def test_the_cache_is_where_the_variable_else_the_ini_key_else_the_users_cache_s
 
 def test_every_ini_key_can_be_written_in_an_ini_file_under_strict_config(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\n" + "".join(f"{name} = x\n" for name in INI_KEYS))
-    config = pytester.parseconfig(*plugin_arguments(), "--strict-config")
+    config = pytester.parseconfig(*plugin_arguments(), "--strict-config", "--no-image")
     assert all(config.getini(name) for name in INI_KEYS)
 
 

@@ -13,9 +13,11 @@ from doubles import BASE, World, plan
 
 from pytest_imagebuild.build.inventory import inventory
 from pytest_imagebuild.build.prune import Pruned, PruneOptions, prune
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.memory import MemoryEngine
-from pytest_imagebuild.engines.protocol import BuiltLayer, FileEntry, LayerLabels, Remnant, StoredLayer, Work
 from pytest_imagebuild.engines.uses import LastUse, Uses
+from pytest_imagebuild.engines.work import Work
 
 DAY = 86400
 BASE_STEP = "base"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_imagebuild.build.reasons import miss_reason
-from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.plan.keys import MISS_WORDS, KeyInputs
 
 INPUTS = KeyInputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from doubles import plugin_arguments
 
-from pytest_imagebuild import Image
+from pytest_imagebuild import Image, Volume
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 
 pytest_plugins = ["pytester"]
@@ -13,7 +13,7 @@ pytest_plugins = ["pytester"]
 SLIM = Image.debian_slim("3.13")
 SOURCE = """\
 import pytest
-from pytest_imagebuild import Image
+from pytest_imagebuild import Image, Secret, Volume
 
 SLIM = Image.debian_slim("3.13")
 TRIXIE = Image.from_registry("debian:trixie")
@@ -34,7 +34,7 @@ def request(pytester: pytest.Pytester, arguments: str) -> Request | None:
     return request_of(item)
 
 
-KNOWN = "cpu, memory, timeout, env, network, isolation"
+KNOWN = "gpu, cpu, memory, timeout, env, secrets, volumes, network, isolation"
 MEMORY = 'a number of MiB, or a text like "512M" or "2G"'
 MIB = 1024 * 1024
 
@@ -63,6 +63,17 @@ def session(image: Image = SLIM, *, network: bool = True, **environment: str) ->
         ("SLIM, memory=None, cpu=None", Request(session=session(), timeout=None)),
         ("SLIM, isolation='test'", Request(session=SessionKey(image=SLIM, isolation="test"), timeout=None)),
         ("SLIM, isolation='session'", Request(session=session(), timeout=None)),
+        (
+            "SLIM, volumes={'/b/': Volume.from_name('b').read_only(), '/a': Volume.from_name('a')}",
+            Request(
+                session=SessionKey(
+                    image=SLIM,
+                    volumes=(("/a", Volume.from_name("a")), ("/b", Volume.from_name("b").read_only())),
+                ),
+                timeout=None,
+            ),
+        ),
+        ("SLIM, volumes=None", Request(session=session(), timeout=None)),
     ],
 )
 def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: str, expected: Request) -> None:
@@ -80,6 +91,9 @@ def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: st
         ("image=SLIM", f"unknown argument 'image'; it knows {KNOWN}."),
         ("SLIM, env='A=1'", "env takes a dict of strings, found str."),
         ("SLIM, env={'A': 1, 'B': '2', 3: 'C'}", "env takes a dict of strings; these are not: ['A', 3]."),
+        ("SLIM, secrets='t0ken'", "secrets takes a list of Secret instances, found str."),
+        ("SLIM, secrets=Secret.from_name('x')", "secrets takes a list of Secret instances, found Secret."),
+        ("SLIM, secrets=['t0ken']", "secrets takes a list of Secret instances, found str in it."),
         ("SLIM, network=None", "network takes True or False, found None."),
         ("SLIM, network='none'", "network takes True or False, found 'none'."),
         ("SLIM, memory='lots'", f"memory takes {MEMORY}, found 'lots'."),
@@ -97,6 +111,11 @@ def test_the_arguments_make_the_request(pytester: pytest.Pytester, arguments: st
         ("SLIM, cpu=float('nan')", "cpu takes a number of cores of 0.01 or more, found nan."),
         ("SLIM, isolation='bogus'", 'isolation takes "session" or "test", found \'bogus\'.'),
         ("SLIM, isolation=None", 'isolation takes "session" or "test", found None.'),
+        ("SLIM, volumes=['/a']", "volumes must be a dict of mount paths and Volumes, got ['/a'] (list)."),
+        (
+            "SLIM, volumes={'/a': Volume.from_name('a'), '/b': Volume.from_name('a')}",
+            "the volume 'a' cannot be mounted at two paths: '/a' and '/b'.",
+        ),
         ("SLIM, timeout='3'", "timeout takes a number of seconds above 0, found '3'."),
         ("SLIM, timeout=0", "timeout takes a number of seconds above 0, found 0."),
         ("SLIM, timeout=-1", "timeout takes a number of seconds above 0, found -1."),
@@ -184,3 +203,27 @@ def test_equal_limits_share_a_session_however_they_are_written(pytester: pytest.
     )
     one, other, apart = (request.session for item in found if (request := request_of(item)))
     assert one == other != apart
+
+
+def test_a_session_is_shared_only_by_tests_with_the_same_secret_values(pytester: pytest.Pytester) -> None:
+    found = items(
+        pytester,
+        "import pytest\n"
+        "from pytest_imagebuild import Image, Secret\n"
+        "def asks(**given): return pytest.mark.image(Image.debian_slim('3.13'), **given)\n"
+        "@asks(secrets=[Secret.from_dict({'A': 'first-value'})])\n"
+        "def test_one(): pass\n"
+        "@asks(secrets=(Secret.from_dict({'A': 'first-value'}),))\n"
+        "def test_same(): pass\n"
+        "@asks(secrets=[Secret.from_dict({'A': 'other-value'})])\n"
+        "def test_other_value(): pass\n"
+        "@asks(secrets=[Secret.from_local_environ(['A'])])\n"
+        "def test_other_place(): pass\n"
+        "@asks(secrets=[])\n"
+        "def test_none(): pass\n",
+    )
+    one, same, *others = (request.session for item in found if (request := request_of(item)))
+    assert one == same
+    assert len({one, *others}) == 4
+    assert "value" not in repr(one)
+    assert others[-1] == session()

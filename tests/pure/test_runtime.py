@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imagebuild.session import runtime
+from pytest_imagebuild.plan import runtime
 
 
 def test_it_ships_python_files_only_even_of_a_package_that_is_compiled_here(
@@ -19,9 +19,9 @@ def test_it_ships_python_files_only_even_of_a_package_that_is_compiled_here(
         (package / name).touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(runtime, "MODULES", ("compiled", "pytest"))
-    runtime._files.cache_clear()
-    shipped = {entry.path for entry in runtime._files()}
-    runtime._files.cache_clear()
+    runtime.runtime_files.cache_clear()
+    shipped = {path for path, _ in runtime.runtime_files()}
+    runtime.runtime_files.cache_clear()
     assert "compiled" not in sys.modules
-    assert {f"{runtime.SITE}/compiled/__init__.py", f"{runtime.SITE}/compiled/part.py"} <= shipped
+    assert {"compiled/__init__.py", "compiled/part.py"} <= shipped
     assert all(path.endswith(".py") for path in shipped)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from pytest_imagebuild import Image
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError, LocalFileError
 from pytest_imagebuild.session import tree as module
 from pytest_imagebuild.session.tree import ProjectTree, payload, read_tree

@@ -18,7 +18,7 @@ import pytest
 from doubles import BUILDER
 
 from pytest_imagebuild.build.uv import uv_binary
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError
 
 VERSION = "0.1.2"
@@ -179,7 +179,7 @@ def test_a_wheel_with_another_hash_than_the_index_lists_is_not_used(index: Index
     offer(index, content=wheel(content=b"evil"))
     found = hashlib.sha256(wheel(content=b"evil")).hexdigest()
     assert failure(tmp_path, UV_DEFAULT_INDEX=index.simple) == (
-        f"uv_pip_install: the wheel of uv {VERSION} from {index.simple}/uv/ has sha256 {found}, expected {SHA256}. "
+        f"uv: the wheel of uv {VERSION} from {index.simple}/uv/ has sha256 {found}, expected {SHA256}. "
         "It was not used; check the index."
     )
 
@@ -193,14 +193,13 @@ def test_the_hash_of_the_builder_version_beats_what_the_index_lists(index: Index
 def test_an_index_that_lists_no_such_wheel_is_told(index: Index, tmp_path: Path) -> None:
     offer(index)
     assert failure(tmp_path, "9.9", UV_DEFAULT_INDEX=index.simple) == (
-        f"uv_pip_install: {index.simple}/uv/ lists no wheel of uv 9.9 for manylinux_2_17_x86_64. "
-        "Choose another uv_version."
+        f"uv: {index.simple}/uv/ lists no wheel of uv 9.9 for manylinux_2_17_x86_64. Choose another uv_version."
     )
 
 
 def test_a_platform_without_uv_is_told_to_use_pip(tmp_path: Path) -> None:
     assert failure(tmp_path, platform="linux/s390x") == (
-        "uv_pip_install: there is no uv for linux/s390x. Use pip_install in this image."
+        "uv: there is no uv for linux/s390x. Use pip_install in this image."
     )
 
 
@@ -217,17 +216,14 @@ def test_a_download_that_is_no_wheel_of_uv_is_told(index: Index, tmp_path: Path,
             environment={"UV_DEFAULT_INDEX": index.simple},
             target="/.uv/uv",
         )
-    assert str(caught.value) == (
-        f"uv_pip_install: what the index gave as the wheel of uv {VERSION} is none. Check the index."
-    )
+    assert str(caught.value) == (f"uv: what the index gave as the wheel of uv {VERSION} is none. Check the index.")
     assert left(tmp_path) == []
 
 
 def test_a_page_that_is_none_of_an_index_is_told(index: Index, tmp_path: Path) -> None:
     index.pages["/simple/uv/"] = b'{"message": "hello"}'
     assert failure(tmp_path, UV_DEFAULT_INDEX=index.simple) == (
-        f"uv_pip_install: {index.simple}/uv/ is not the page of a package index. Check UV_DEFAULT_INDEX and "
-        "PIP_INDEX_URL."
+        f"uv: {index.simple}/uv/ is not the page of a package index. Check UV_DEFAULT_INDEX and PIP_INDEX_URL."
     )
 
 
@@ -235,9 +231,7 @@ def test_a_download_that_breaks_off_is_told_with_what_to_check(index: Index, tmp
     offer(index)
     index.promised = 10_000
     message = failure(tmp_path, UV_DEFAULT_INDEX=index.simple)
-    assert message.startswith(
-        f"uv_pip_install: uv {VERSION} cannot be downloaded from {index.simple}/uv/: IncompleteRead"
-    )
+    assert message.startswith(f"uv: uv {VERSION} cannot be downloaded from {index.simple}/uv/: IncompleteRead")
 
 
 def test_a_download_that_failed_can_be_repeated(index: Index, tmp_path: Path) -> None:
@@ -249,7 +243,7 @@ def test_a_download_that_failed_can_be_repeated(index: Index, tmp_path: Path) ->
 
 def test_an_index_that_does_not_answer_is_told_with_what_to_set(index: Index, tmp_path: Path) -> None:
     assert failure(tmp_path, UV_DEFAULT_INDEX=index.simple) == (
-        f"uv_pip_install: uv {VERSION} cannot be downloaded from {index.simple}/uv/: HTTP Error 404: Not Found. "
+        f"uv: uv {VERSION} cannot be downloaded from {index.simple}/uv/: HTTP Error 404: Not Found. "
         "Check the network, or set UV_DEFAULT_INDEX or PIP_INDEX_URL to an index that can be reached."
     )
 
@@ -257,7 +251,7 @@ def test_an_index_that_does_not_answer_is_told_with_what_to_set(index: Index, tm
 @pytest.mark.parametrize("scheme", ["file", "ftp"])
 def test_an_index_that_is_no_http_address_is_told_without_its_password(tmp_path: Path, scheme: str) -> None:
     assert failure(tmp_path, UV_DEFAULT_INDEX=f"{scheme}://me:s3cret@host.example/simple") == (
-        f"uv_pip_install: {scheme}://host.example/simple/uv/ is not an http address; uv is taken from a package index."
+        f"uv: {scheme}://host.example/simple/uv/ is not an http address; uv is taken from a package index."
     )
 
 

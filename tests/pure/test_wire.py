@@ -14,6 +14,7 @@ from _pytest.reports import TestReport as PytestReport
 from pytest_imagebuild.errors import WireError
 from pytest_imagebuild.session.reports import mend_report, warning_message
 from pytest_imagebuild.session.wire import (
+    Asked,
     Collected,
     CollectError,
     Done,
@@ -21,11 +22,16 @@ from pytest_imagebuild.session.wire import (
     Failure,
     Finished,
     Interrupted,
+    JUnitProperty,
+    Measured,
     Missing,
+    Node,
+    Nodes,
     Output,
     Parser,
     Ready,
     Report,
+    Summary,
     WarningSeen,
 )
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode
@@ -35,11 +41,33 @@ WARNING = {
     "filename": "t.py", "lineno": 3, "line": None, "location": ["t.py", 3, "t"],
 }  # fmt: skip
 
+OPTION = {"flags": ["--shade", "-s"], "dest": "shade", "action": "store", "nargs": "?", "const": 3}
+NODE = {
+    "index": 1, "parent": 0, "role": "item", "kind": "Function", "nodeid": "t.py::t", "name": "t", "path": "/p/t.py",
+    "markers": [["slow", [1], {"why": "x"}]], "keywords": ["t"], "extra_keywords": ["k"], "doc": None,
+    "location": ["t.py", 3, "t"], "report": None, "order": 0, "deselected": False,
+}  # fmt: skip
+
 MESSAGES = [
+    ({"type": "ready", "protocol": 1, "python": "3.13.5", "pytest": "9.2.0", "options": [OPTION], "ini_keys": ["a"]},
+     Ready(protocol=1, python="3.13.5", pytest="9.2.0", options=(OPTION,), ini_keys=("a",))),
+    ({"type": "nodes", "nodes": [NODE]},
+     Nodes(nodes=(Node(**{**NODE, "markers": (("slow", (1,), {"why": "x"}),), "keywords": ("t",),
+                          "extra_keywords": ("k",), "location": ("t.py", 3, "t")}),))),
+    ({"type": "coverage", "context": "c", "arcs": True, "files": {"a.py": [-1, 3, 3, 4]}, "tracers": {"a.py": "x"}},
+     Measured(context="c", arcs=True, files={"a.py": [(-1, 3), (3, 4)]}, tracers={"a.py": "x"})),
+    ({"type": "coverage", "context": "", "arcs": False, "files": {"a.py": [3, 4]}, "tracers": {}},
+     Measured(context="", arcs=False, files={"a.py": [3, 4]}, tracers={})),
+    ({"type": "junit", "item": None, "name": "ARCH", "value": "PPC"},
+     JUnitProperty(item=None, name="ARCH", value="PPC")),
     ({"type": "ready", "protocol": 1, "python": "3.13.5", "pytest": "9.2.0"},
      Ready(protocol=1, python="3.13.5", pytest="9.2.0")),
     ({"type": "collected", "items": 2, "errors": [{"nodeid": "a", "outcome": "skipped", "longrepr": "no"}]},
      Collected(items=2, errors=(CollectError(nodeid="a", outcome="skipped", longrepr="no"),))),
+    ({"type": "collected", "items": 0, "errors": [], "header": ["seed: 3"]},
+     Collected(items=0, errors=(), header=("seed: 3",))),
+    ({"type": "asked", "name": "database"}, Asked(name="database")),
+    ({"type": "summary", "text": "t"}, Summary(text="t")),
     ({"type": "missing", "item": "a", "outcome": "failed", "reason": "r"},
      Missing(item="a", outcome="failed", reason="r")),
     ({"type": "report", "item": "a", "data": {"x": 1}}, Report(item="a", data={"x": 1})),
@@ -284,3 +312,59 @@ def test_the_encoder_keeps_to_the_length_of_a_line() -> None:
         line = encode({"type": "report", "item": "a", "data": {"values": values}})
         assert len(line) <= MAX_LINE
         assert list(Parser().feed(line))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": -1},
+        {"parent": 1},
+        {"parent": -1},
+        {"role": "root"},
+        {"location": None},
+        {"location": ["t.py", "3", "t"]},
+        {"role": "file"},
+        {"markers": [["slow", [], []]]},
+        {"markers": ["slow"]},
+        {"keywords": [1]},
+        {"report": "no"},
+        {"order": "first"},
+        {"name": None},
+        {"nodeid": "t.py::()::t"},
+    ],
+)
+def test_a_node_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        list(Parser().feed(encode({"type": "nodes", "nodes": [{**NODE, **change}]})))
+
+
+@pytest.mark.parametrize("flag", ["shade", "--", "--two words", "-\n", ""])
+def test_what_is_no_flag_does_not_become_one(flag: str) -> None:
+    values = {"type": "ready", "protocol": 1, "python": "3", "pytest": "9", "options": [{**OPTION, "flags": [flag]}]}
+    (ready,) = Parser().feed(encode(values))
+    assert ready.options[0]["flags"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"a.py": [1, 2, 3]}},
+        {"files": {"a.py": [1, "2"]}},
+        {"files": {"a.py": [[1, 2]]}},
+        {"files": {"a.py": [1, 2**31]}},
+        {"files": ["a.py"]},
+        {"tracers": {"a.py": 3}},
+        {"arcs": 1},
+    ],
+)
+def test_coverage_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    values = {"type": "coverage", "context": "", "arcs": True, "files": {}, "tracers": {}}
+    with pytest.raises(WireError):
+        list(Parser().feed(encode({**values, **change})))
+
+
+@pytest.mark.parametrize("nargs", [0, -1, 10**9, "a", "A..."])
+def test_a_number_of_values_that_no_option_has_is_none(nargs: int | str) -> None:
+    values = {"type": "ready", "protocol": 1, "python": "3", "pytest": "9", "options": [{**OPTION, "nargs": nargs}]}
+    (ready,) = Parser().feed(encode(values))
+    assert ready.options[0]["nargs"] is None

@@ -19,6 +19,7 @@ from typing import Any
 
 from pytest_imagebuild.engines.protocol import ExitStatus
 from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.session.session import Session, Setup
 from pytest_imagebuild.session.wire import Done, Message, Missing, Output, Report, WarningSeen
 
@@ -167,20 +168,27 @@ class Worker:
         return self.folder / "project"
 
     def start(
-        self, *, collect: tuple[str, ...] | None = None, start_timeout: float | None = None, **setup: Any
+        self,
+        *,
+        collect: tuple[str, ...] | None = None,
+        start_timeout: float | None = None,
+        secrets: Mapping[str, str] | None = None,
+        **setup: Any,
     ) -> Worker:
         """Begin the session with the project's files as payload, and let it collect the test files."""
+        secrets = secrets or {}
         values: dict[str, Any] = {
             "cwd": str(self.project),
             "rootdir": str(self.project),
             "args": (str(self.project),),
             "root": str(self.folder),
             "directories": (str(self.project),),
-            "environment": {"PYTHONDONTWRITEBYTECODE": "1"},
+            "environment": {"PYTHONDONTWRITEBYTECODE": "1", **secrets},
             "payload": tar({f"project/{name}": text for name, text in self.files.items()}),
             **setup,
         }
-        self.session = Session(self.container, Setup(**values), start_timeout=start_timeout)
+        masking = Masking(secrets.values())
+        self.session = Session(self.container, Setup(**values), start_timeout=start_timeout, masking=masking)
         self.session.begin()
         names = [name for name in self.files if Path(name).name.startswith("test_")] if collect is None else collect
         self.session.collect([str(self.project / name) for name in names])

@@ -25,7 +25,10 @@ from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Connection", "connect", "engine_errors", "explain"]
+__all__ = ["HOST_NAME", "Connection", "connect", "engine_errors", "explain"]
+
+HOST_NAME = "host.docker.internal"
+"""What Docker Desktop calls the host, and Docker from 20.10 on if it is told to."""
 
 _CONNECT_SECONDS = 4
 _FIRST_ANSWER_SECONDS = 15

@@ -5,35 +5,32 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.docker.bases import Bases
-from pytest_imagebuild.engines.docker.connection import Connection, connect, engine_errors
+from pytest_imagebuild.engines.docker.connection import HOST_NAME, Connection, connect, engine_errors
+from pytest_imagebuild.engines.docker.gpus import Gpus
 from pytest_imagebuild.engines.docker.housekeeping import remove_layer, stored_layers
 from pytest_imagebuild.engines.docker.load import load_archive
 from pytest_imagebuild.engines.docker.pulled import Pulled
 from pytest_imagebuild.engines.docker.store import Store
 from pytest_imagebuild.engines.docker.sweep import left_over, remove_remnant, sweep, unused_bases
+from pytest_imagebuild.engines.docker.volumes import Volumes
 from pytest_imagebuild.engines.docker.work import Host, Workshop, remove
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import (
-    BasePin,
-    BuiltLayer,
-    Capabilities,
-    LayerLabels,
-    Output,
-    Remnant,
-    ServiceSpec,
-    SessionSpec,
-    StoredLayer,
-    Work,
-)
+from pytest_imagebuild.engines.protocol import Capabilities, Output, ServiceSpec, SessionSpec, platform_of
 from pytest_imagebuild.engines.uses import folder_name
+from pytest_imagebuild.engines.volumes import StoredVolume
+from pytest_imagebuild.engines.work import DockerfileWork, Work
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.engines.docker.dockerfile.build import DockerfileBuilder
     from pytest_imagebuild.engines.docker.launcher import Launcher
     from pytest_imagebuild.engines.docker.service import ServiceContainer
     from pytest_imagebuild.engines.docker.session import SessionContainer
@@ -45,7 +42,6 @@ _NO_CONTROLLER = (
     "This Docker has no control group for {}. A rootless one gets it when systemd delegates it to the user: "
     "https://docs.docker.com/engine/security/rootless/tips/#limiting-resources"
 )
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i386": "386", "i686": "386"}
 
 
 class DockerEngine:
@@ -66,6 +62,10 @@ class DockerEngine:
         """Return what it can do here; the first call contacts it."""
         return self._open().capabilities
 
+    def gpus(self) -> GpuInventory:
+        """Return the GPUs that its containers can have; the first call looks for them."""
+        return self._open().gpus.inventory()
+
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
         """Return every finished layer of a namespace by its key, in one look-up."""
         return self._open().store.layers(namespace)
@@ -74,18 +74,31 @@ class DockerEngine:
         """Return the finished layer of a key."""
         return self._open().store.find(key, namespace)
 
-    def pin_base(self, reference: str, output: Output) -> BasePin:
+    def pin_base(self, reference: str, output: Output, credentials: Credentials | None = None) -> BasePin:
         """Ask what `reference` stands for today."""
-        return self._open().bases.pin(reference, output)
+        return self._open().bases.pin(reference, output, credentials)
 
-    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
+    def import_base(
+        self,
+        reference: str,
+        pin: BasePin,
+        labels: LayerLabels,
+        output: Output,
+        credentials: Credentials | None = None,
+    ) -> BuiltLayer:
         """Bring the pinned base image into the engine, verified, as a layer."""
         opened = self._open()
-        return self._commit(opened.bases.bring(reference, pin, output), Work(), labels, output)
+        return self._commit(opened.bases.bring(reference, pin, output, credentials), Work(), labels, output)
 
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
         return self._commit(parent.reference, work, labels, output)
+
+    def build_dockerfile(
+        self, parent: BuiltLayer | None, work: DockerfileWork, labels: LayerLabels, output: Output
+    ) -> BuiltLayer:
+        """Give a Dockerfile to BuildKit, or to the classic builder, and keep the result as a layer."""
+        return self._open().dockerfiles.build(parent, work, labels, output)
 
     def run(self, parent: BuiltLayer, work: Work, output: Output) -> bytes:
         """Execute `work` in a throw-away container of `parent`; return its standard output."""
@@ -105,7 +118,8 @@ class DockerEngine:
     def sweep(self) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
         opened = self._open()
-        return sweep(opened.connection.client.api, opened.owner)
+        folders = opened.owner.remove_folders_of_dead(opened.contexts)
+        return sweep(opened.connection.client.api, opened.owner) + folders
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""
@@ -132,10 +146,33 @@ class DockerEngine:
             return remove_remnant(api, item)
         return remove_layer(api, opened.pulled, item.built)
 
+    def volumes(self) -> Sequence[StoredVolume]:
+        """Return every named volume, sorted by name."""
+        return self._open().volumes.stored()
+
+    def has_volume(self, name: str) -> bool:
+        """Say whether there is a named volume of that name."""
+        return self._open().volumes.has(name)
+
+    def make_volume(self, name: str, *, ephemeral: bool = False) -> None:
+        """Have an empty volume of that name, or the one that is there already."""
+        self._open().volumes.make(name, ephemeral=ephemeral)
+
+    def remove_volume(self, name: str) -> int | None:
+        """Remove a named volume and return the bytes freed; None where a container has it mounted."""
+        return self._open().volumes.remove(name)
+
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive into the engine; return the references under which they are found."""
         opened = self._open()
         return load_archive(opened.connection.client.api, archive, name, opened.capabilities.platform, output)
+
+    def save(self, layer: BuiltLayer, target: Path, name: str, output: Output) -> None:
+        """Write the image of a layer to a file."""
+        # Few processes of an engine save an image.
+        from pytest_imagebuild.engines.docker.saving import save_image  # noqa: PLC0415
+
+        save_image(self._open().connection.client.api, layer.reference, target, name, output)
 
     def close(self) -> None:
         """Stop what this process started and let go of the connection. Calling it again does nothing."""
@@ -172,8 +209,25 @@ class _Opened:
         architecture = self.capabilities.platform.rpartition("/")[2]
         self.pulled = Pulled(cache_dir.absolute() / "pulled" / folder_name(self.capabilities.identity))
         self.bases = Bases(api, self.store, Archives(cache_dir, cast("Any", architecture)), self.pulled)
-        self.workshop = Workshop(api, self.host, self.owner.labels)
+        self.volumes = Volumes(api, self.owner)
+        self.gpus = Gpus(info, address=connection.address, local=connection.local)
+        self.workshop = Workshop(api, self.host, self.gpus, self.owner.labels, self.volumes)
         self._launcher: Launcher | None = None
+        self.contexts = cache_dir.absolute() / "dockerfiles"
+
+    @cached_property
+    def dockerfiles(self) -> DockerfileBuilder:
+        """What builds Dockerfiles."""
+        # Most processes build none.
+        from pytest_imagebuild.engines.docker.dockerfile.build import DockerfileBuilder  # noqa: PLC0415
+
+        return DockerfileBuilder(
+            self.connection.client.api,
+            self.store,
+            address=self.connection.address,
+            platform=self.capabilities.platform,
+            folder=self.owner.folder(self.contexts),
+        )
 
     def launcher(self) -> Launcher:
         """Return what starts containers."""
@@ -181,15 +235,25 @@ class _Opened:
         from pytest_imagebuild.engines.docker.launcher import Launcher  # noqa: PLC0415
 
         if self._launcher is None:
-            self._launcher = Launcher(connection=self.connection, host=self.host, labels=self.owner.labels)
+            self._launcher = Launcher(
+                connection=self.connection,
+                host=self.host,
+                labels=self.owner.labels,
+                gpus=self.gpus,
+                config=self.store.config,
+                volumes=self.volumes,
+            )
         return self._launcher
 
     def close(self) -> None:
         try:
             if self._launcher is not None:
                 self._launcher.stop_all()
+            if "dockerfiles" in vars(self):
+                self.dockerfiles.close()
             for working in tuple(self.workshop.containers):
                 remove(self.connection.client.api, working)
+            self.volumes.close()
         finally:
             self.owner.release()
             self.connection.client.close()
@@ -197,7 +261,6 @@ class _Opened:
 
 def _capabilities(info: Mapping[str, Any], *, local: bool) -> Capabilities:
     system = str(info.get("OSType") or "linux")
-    machine = str(info.get("Architecture") or "")
     # Where "host" is another network than that of this machine.
     own_network = info.get("OperatingSystem") == "Docker Desktop" or any(
         "rootless" in option for option in info.get("SecurityOptions") or ()
@@ -205,9 +268,10 @@ def _capabilities(info: Mapping[str, Any], *, local: bool) -> Capabilities:
     return Capabilities(
         engine="docker",
         version=str(info.get("ServerVersion") or ""),
-        platform=f"{system}/{_ARCHITECTURES.get(machine, machine)}",
+        platform=platform_of(system, str(info.get("Architecture") or "")),
         identity=str(info.get("ID") or info.get("Name") or ""),
         host_network=local and system == "linux" and sys.platform == "linux" and not own_network,
+        host_address=HOST_NAME if local else "",
         unenforced=_unenforced(info),
     )
 

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError
 
 from pytest_imagebuild.engines.docker.connection import engine_errors
-from pytest_imagebuild.engines.protocol import FileEntry, tar_entries
+from pytest_imagebuild.engines.entries import FILE_TIME, FileEntry, tar_entries
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["exists", "missing_folders", "put"]
+__all__ = ["context_archive", "exists", "missing_folders", "put"]
 
-# Wheels are zip files, and zip knows no time before 1980; a day later it is 1980 in every time zone.
-_TIME = 315619200
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1024 * 1024
 
@@ -31,6 +29,13 @@ def put(api: APIClient, container: str, folders: Sequence[str], files: Iterable[
     archive = _gathered(_tar(folders, files))
     with engine_errors("put files into a container"):
         api.put_archive(container, "/", archive)
+
+
+def context_archive(entries: Iterable[FileEntry]) -> Iterator[bytes]:
+    """Return a build context as an archive; a path that ends with a slash is a folder."""
+    entries = list(entries)
+    folders = [entry.path for entry in entries if entry.path.endswith("/")]
+    return _gathered(_tar(folders, (entry for entry in entries if not entry.path.endswith("/"))))
 
 
 def missing_folders(api: APIClient, container: str, wanted: Iterable[str]) -> list[str]:
@@ -79,7 +84,7 @@ def _tar(folders: Sequence[str], files: Iterable[FileEntry]) -> Iterator[bytes]:
 
 def _member(path: str, kind: bytes, mode: int, size: int) -> bytes:
     member = tarfile.TarInfo(path.lstrip("/"))
-    member.type, member.mode, member.size, member.mtime = kind, mode & 0o7777, size, _TIME
+    member.type, member.mode, member.size, member.mtime = kind, mode & 0o7777, size, FILE_TIME
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 

@@ -10,7 +10,7 @@ from docker.errors import APIError, ImageNotFound
 
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.marks import BASES, layer_from_list, tag
-from pytest_imagebuild.engines.protocol import BuiltLayer, StoredLayer
+from pytest_imagebuild.engines.layers import BuiltLayer, StoredLayer
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_imagebuild.engines.docker.natives import start_ryuk_if_present
 from pytest_imagebuild.engines.docker.service import ServiceContainer, start_service
 from pytest_imagebuild.engines.docker.session import SessionContainer, start_session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from docker import DockerClient
 
     from pytest_imagebuild.engines.docker.connection import Connection
+    from pytest_imagebuild.engines.docker.gpus import Gpus
+    from pytest_imagebuild.engines.docker.volumes import Volumes
     from pytest_imagebuild.engines.docker.work import Host
-    from pytest_imagebuild.engines.protocol import BuiltLayer, ServiceSpec, SessionSpec
+    from pytest_imagebuild.engines.layers import BuiltLayer
+    from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
 
 __all__ = ["Launcher"]
 
@@ -27,11 +30,17 @@ class _Stoppable(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launcher:
-    """What it takes to start a container. `labels` name the owner, `running` is what there is to stop."""
+    """What it takes to start a container.
+
+    `labels` name the owner, `config` gives the configuration of an image, `running` is what there is to stop.
+    """
 
     connection: Connection
     host: Host
+    gpus: Gpus
     labels: Mapping[str, str]
+    config: Callable[[str], Mapping[str, Any]]
+    volumes: Volumes
     running: set[_Stoppable] = field(default_factory=set)
 
     @property

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.owner import HOST, LOCK, RUN
-from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
 from pytest_imagebuild.errors import EngineError
 
 __all__ = [

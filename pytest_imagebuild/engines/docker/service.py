@@ -12,8 +12,10 @@ from docker.errors import NotFound
 from pytest_imagebuild.engines.docker import files
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.natives import NativeContainer
-from pytest_imagebuild.engines.protocol import BuiltLayer, ExecResult, FileEntry, ServiceSpec
-from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import ExecResult, ServiceSpec
+from pytest_imagebuild.engines.services import check_published, ended_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,14 +64,11 @@ class ServiceContainer:
 
     def port(self, container_port: int) -> tuple[str, int]:
         """Return the host and port on which `container_port` can be reached from the test."""
-        if container_port not in self._ports:
-            published = ", ".join(map(str, self._ports)) or "none"
-            raise EngineError(f"port {container_port} of the container is not published, but {published}: ask for it")
+        check_published(container_port, self._ports)
         with engine_errors(f"find port {container_port} of a container"):
             state = self._api.inspect_container(self._container)["State"]
             if not state["Running"]:
-                message = f"the container has ended (exit code {state['ExitCode']}): {self.logs()[-2000:].strip()}"
-                raise EngineError(message)
+                raise ended_error(state["ExitCode"], self.logs())
             return self._native.get_container_host_ip(), self._native.get_exposed_port(container_port)
 
     def exec(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> ExecResult:

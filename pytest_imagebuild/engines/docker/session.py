@@ -7,16 +7,17 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import DockerException
 from docker.types import LogConfig
 
+from pytest_imagebuild.engines.configuration import started_by
 from pytest_imagebuild.engines.docker.channel import AttachChannel
-from pytest_imagebuild.engines.docker.connection import LOST, engine_errors
-from pytest_imagebuild.engines.docker.marks import seconds
+from pytest_imagebuild.engines.docker.connection import HOST_NAME, LOST, engine_errors
+from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
 from pytest_imagebuild.engines.docker.natives import NativeContainer
 from pytest_imagebuild.engines.docker.stream import AttachStream
 from pytest_imagebuild.engines.docker.work import remove
-from pytest_imagebuild.engines.protocol import BuiltLayer, ExitStatus, SessionSpec
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import ExitStatus, SessionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionContainer", "start_session"]
 
-_CPU_PERIOD = 100_000
-"""Microseconds, as the kernel has it by default."""
-
 
 def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
     """Create a container of `layer`, attach to it, and start it.
@@ -38,8 +36,9 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
     Its input closes when this process dies, so the worker ends then, and the daemon removes what has ended.
     """
     client, host = launcher.client, launcher.host
-    native = NativeContainer(client, layer.reference, spec.environment).with_kwargs(
-        entrypoint=list(spec.command),
+    variables = {**launcher.gpus.variables(spec.gpus), **spec.environment}
+    native = NativeContainer(client, layer.reference, variables).with_kwargs(
+        entrypoint=started_by(launcher.config(layer.reference), spec.command),
         stdin_open=True,
         auto_remove=True,
         user="0:0",
@@ -48,7 +47,9 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
         log_config=LogConfig(type="none"),
         init=host.init or None,
         pids_limit=host.pids_limit,
-        **_limits(spec),
+        mounts=launcher.volumes.mounts(spec.volumes),
+        **limits_of(spec.memory, spec.cpu),
+        device_requests=launcher.gpus.requests(spec.gpus) or None,
         **_network(spec.network),
     )
     with engine_errors("start a session container"), contextlib.ExitStack() as undo:
@@ -94,9 +95,8 @@ class SessionContainer:
         code = status.code
         if code is None or code <= 128:
             return status
-        if code == 128 + signal.SIGKILL and not self._stopped and self._ran_out_of_memory():
-            return ExitStatus(code=code, out_of_memory=True, detail="the kernel killed it: out of memory")
-        return ExitStatus(code=code, detail=_signal_name(code - 128))
+        killed = code == 128 + signal.SIGKILL and not self._stopped
+        return ExitStatus.of(code, out_of_memory=killed and ran_out_of_memory(self._api, self._container))
 
     def stop(self) -> None:
         """Kill and remove it. Calling it again does nothing."""
@@ -108,16 +108,6 @@ class SessionContainer:
             remove(self._api, self._container)
         finally:
             self._launcher.running.discard(self)
-
-    def _ran_out_of_memory(self) -> bool:
-        """Ask the daemon's memory of past events: the container itself is removed by now."""
-        filters = {"container": self._container, "event": "oom"}
-        try:
-            # By the daemon's clock. It waits for an end in the future, and the event may come after the exit.
-            until = int(seconds(self._api.info()["SystemTime"])) + 1
-            return any(True for _ in self._api.events(since=1, until=until, filters=filters, decode=True))
-        except (DockerException, KeyError, *LOST):
-            return False
 
 
 class _ExitWatch:
@@ -149,22 +139,5 @@ def _exit_status(answer: Mapping[str, Any]) -> ExitStatus:
     return ExitStatus(code=int(answer["StatusCode"]), detail=str(error.get("Message") or ""))
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return ""
-
-
-def _limits(spec: SessionSpec) -> dict[str, int]:
-    limits: dict[str, int] = {}
-    if spec.memory is not None:
-        limits.update(mem_limit=spec.memory, memswap_limit=spec.memory)
-    if spec.cpu is not None:
-        # Not NanoCpus, of which Docker refuses more than the machine has.
-        limits.update(cpu_period=_CPU_PERIOD, cpu_quota=round(spec.cpu * _CPU_PERIOD))
-    return limits
-
-
-def _network(network: str) -> dict[str, str]:
-    return {} if network == "default" else {"network": network}
+def _network(network: str) -> dict[str, Any]:
+    return {"extra_hosts": {HOST_NAME: "host-gateway"}} if network == "default" else {"network": network}

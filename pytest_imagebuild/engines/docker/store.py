@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound
@@ -17,7 +17,8 @@ from pytest_imagebuild.engines.docker.marks import (
     tag,
     to_image_labels,
 )
-from pytest_imagebuild.engines.protocol import BuiltLayer, ConfigChange, LayerLabels
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.work import ConfigChange
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
@@ -84,6 +85,15 @@ class Store:
             image = self._api.commit(
                 container, repository(labels.namespace), labels.key, message=labels.step, conf=config
             )["Id"]
+        return self._kept(name, image, replaced)
+
+    def adopt(self, labels: LayerLabels, make: Callable[[str, Mapping[str, str]], str]) -> BuiltLayer:
+        """Keep as a layer what `make` builds: it gets the name and the labels of the image, and returns its id."""
+        name = tag(labels.key, labels.namespace)
+        replaced = self.inspect(name)
+        return self._kept(name, make(name, to_image_labels(labels, self._owner)), replaced)
+
+    def _kept(self, name: str, image: str, replaced: Mapping[str, Any] | None) -> BuiltLayer:
         if replaced is not None and replaced["Id"] != image:
             self._discard_untagged(replaced["Id"])
         layer = layer_from_inspect(self.inspect(image) or {"Config": {}})

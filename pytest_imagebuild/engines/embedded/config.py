@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_imagebuild.engines.configuration import variables_of
+from pytest_imagebuild.engines.configuration import PATH, variables_of
 from pytest_imagebuild.engines.embedded.files import UpperFolder
 
-__all__ = ["PATH", "command_of", "environment_of"]
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+__all__ = ["command_of", "environment_of"]
 
 
 def environment_of(config: Mapping[str, Any], upper: UpperFolder, hostname: str) -> dict[str, str]:

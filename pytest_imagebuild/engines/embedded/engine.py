@@ -7,14 +7,15 @@ import os
 import platform
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_imagebuild.engines.configuration import changed
+from pytest_imagebuild.engines.configuration import changed, started_by
 from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.disk import disk_errors
+from pytest_imagebuild.engines.embedded.gpus import Gpus
 from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore
 from pytest_imagebuild.engines.embedded.ids import BegunIds
 from pytest_imagebuild.engines.embedded.limits import unenforced
@@ -27,28 +28,21 @@ from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.store import Store
 from pytest_imagebuild.engines.embedded.tried import Tried
+from pytest_imagebuild.engines.embedded.volumes import Volumes
 from pytest_imagebuild.engines.embedded.work import Workshop
+from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import (
-    BasePin,
-    BuiltLayer,
-    Capabilities,
-    LayerLabels,
-    Output,
-    Remnant,
-    ServiceSpec,
-    SessionSpec,
-    StoredLayer,
-    Work,
-)
+from pytest_imagebuild.engines.protocol import Capabilities, Output, ServiceSpec, SessionSpec, platform_of
+from pytest_imagebuild.engines.volumes import StoredVolume
+from pytest_imagebuild.engines.work import DockerfileWork, Work
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.embedded.bases import Bases
+    from pytest_imagebuild.engines.embedded.dockerfile.build import DockerfileBuild
 
 __all__ = ["EmbeddedEngine"]
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i386": "386", "i686": "386"}
 
 
 class _Stoppable(Protocol):
@@ -73,6 +67,10 @@ class EmbeddedEngine:
         """Return what it can do here; the first call tries it."""
         return self._open().capabilities
 
+    def gpus(self) -> GpuInventory:
+        """Return the GPUs that its containers can have; the first call looks for them."""
+        return self._open().gpus.inventory()
+
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
         """Return every finished layer of a namespace by its key, in one look-up."""
         return {record.labels.key: record.layer() for record in self._open().store.records(namespace)}
@@ -82,15 +80,22 @@ class EmbeddedEngine:
         record = self._open().store.find(key, namespace)
         return record.layer() if record is not None else None
 
-    def pin_base(self, reference: str, output: Output) -> BasePin:
+    def pin_base(self, reference: str, output: Output, credentials: Credentials | None = None) -> BasePin:
         """Ask what `reference` stands for today."""
-        return self._open().bases.pin(reference, output)
+        return self._open().bases.pin(reference, output, credentials)
 
-    def import_base(self, reference: str, pin: BasePin, labels: LayerLabels, output: Output) -> BuiltLayer:
+    def import_base(
+        self,
+        reference: str,
+        pin: BasePin,
+        labels: LayerLabels,
+        output: Output,
+        credentials: Credentials | None = None,
+    ) -> BuiltLayer:
         """Bring the pinned base image into the store, verified, as a layer."""
         with disk_errors("keep a base image", self._cache_dir):
             opened = self._open()
-            image = opened.bases.bring(reference, pin, output)
+            image = opened.bases.bring(reference, pin, output, credentials)
             return opened.store.keep(labels, image.trees, None, image.config, opened.owner).layer()
 
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
@@ -103,6 +108,22 @@ class EmbeddedEngine:
                 check.wait()
                 config = changed(below.config, work.config)
                 record = opened.store.keep(labels, below.trees, written, config, opened.owner)
+            opened.soundness.trust(record)
+            return record.layer()
+
+    def build_dockerfile(
+        self, parent: BuiltLayer | None, work: DockerfileWork, labels: LayerLabels, output: Output
+    ) -> BuiltLayer:
+        """Execute a Dockerfile here, instruction by instruction, and keep the result as the layer of `labels.key`."""
+        with disk_errors("build a layer", self._cache_dir):
+            opened = self._open()
+            below = opened.store.record(parent.reference) if parent is not None else None
+            build = opened.dockerfiles
+            checks = [opened.soundness.begin(record) for record in build.records(below, work)]
+            with build.done(below, work, output) as outcome:
+                for check in checks:
+                    check.wait()
+                record = opened.store.keep(labels, outcome.below, outcome.written, outcome.config, opened.owner)
             opened.soundness.trust(record)
             return record.layer()
 
@@ -151,10 +172,40 @@ class EmbeddedEngine:
             return housekeeping.remove(item.built)
         return housekeeping.remove_remnant(item.name) or 0
 
+    def volumes(self) -> Sequence[StoredVolume]:
+        """Return every named volume, sorted by name."""
+        return self._open().volumes.stored()
+
+    def has_volume(self, name: str) -> bool:
+        """Say whether there is a named volume of that name."""
+        return self._open().volumes.has(name)
+
+    def make_volume(self, name: str, *, ephemeral: bool = False) -> None:
+        """Have an empty volume of that name, or the one that is there already."""
+        with disk_errors("make a volume", self._cache_dir):
+            self._open().volumes.make(name, ephemeral=ephemeral)
+
+    def remove_volume(self, name: str) -> int | None:
+        """Remove a named volume and return the bytes freed; None where a container has it mounted."""
+        with disk_errors("remove a volume", self._cache_dir):
+            return self._open().volumes.remove(name)
+
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive into the store; return the references under which they are found then."""
         with disk_errors("keep an image", self._cache_dir):
             return self._open().bases.load(archive, name, output)
+
+    def save(self, layer: BuiltLayer, target: Path, name: str, output: Output) -> None:
+        """Write the image of a layer to a file."""
+        # Few processes of an engine save an image.
+        from pytest_imagebuild.engines.oci.saving import bare_config, save, time_text  # noqa: PLC0415
+
+        opened = self._open()
+        record = opened.store.record(layer.reference)
+        opened.soundness.begin(record).wait()
+        config = bare_config(opened.capabilities.platform, time_text(record.created), record.config)
+        store = opened.store
+        save(target, name, config, [partial(store.files.pack, store.trees / tree.id) for tree in record.trees], output)
 
     def close(self) -> None:
         """Stop what this process started. Calling it again does nothing."""
@@ -177,9 +228,9 @@ class _Opened:
         self._spawner = Spawner()
         self._ids = BegunIds(self._spawner)
         try:
-            bwrap = _bwrap_that_works(cache_dir)
-            ids = self._ids.ready()
             folder = cache_dir / "embedded"
+            bwrap, tried = _bwrap_that_works(cache_dir, folder)
+            ids = self._ids.ready()
             self.store = ids.store(folder)
             self.store.prepare()
         except BaseException:
@@ -188,14 +239,16 @@ class _Opened:
         self._identity = ids.identity
         self.capabilities = _capabilities(self.store)
         self.owner = Owner(run=run, cache_dir=cache_dir)
-        self._launch = Launch(bwrap=bwrap, spawner=self._spawner, tried=Tried(folder, bwrap))
+        self._launch = Launch(bwrap=bwrap, spawner=self._spawner, tried=tried)
         self.soundness = Soundness(self.store, self._spawner, self._identity)
         self._bounds = Bounds()
         self._rooms = Rooms(self.store, self.owner, self._bounds)
         self._cache_dir = cache_dir
         others = [OtherStore(store, self.owner) for store in ids.other_stores(folder)]
         self.housekeeping = Housekeeping(self.store, self._rooms, self.owner, others)
-        self.workshop = Workshop(self._launch, self._rooms, identity=self._identity)
+        self.volumes = Volumes(self.store, self._rooms)
+        self.gpus = Gpus()
+        self.workshop = Workshop(self._launch, self._rooms, self.volumes, self.gpus, identity=self._identity)
         self._running: set[_Stoppable] = set()
 
     @cached_property
@@ -206,15 +259,34 @@ class _Opened:
 
         return Bases(self.store, self._cache_dir, self.capabilities.platform, self._rooms.scratch)
 
+    @cached_property
+    def dockerfiles(self) -> DockerfileBuild:
+        """What executes Dockerfiles."""
+        # Most processes build none.
+        from pytest_imagebuild.engines.embedded.dockerfile.build import DockerfileBuild  # noqa: PLC0415
+        from pytest_imagebuild.engines.embedded.dockerfile.running import Runner  # noqa: PLC0415
+
+        return DockerfileBuild(
+            store=self.store,
+            rooms=self._rooms,
+            runner=Runner(self._launch, self._identity, self.workshop.noted),
+            platform=self.capabilities.platform,
+        )
+
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> SessionContainer:
         record = self.store.record(layer.reference)
         room = self._rooms.open(record)
         try:
+            gpus = self.gpus.lend(room, spec.gpus, variables=spec.environment)
             sandbox = room.sandbox(
-                variables=spec.environment, network=spec.network, identity=self._identity, isolate=spec.isolate
+                variables={**spec.environment, **gpus.variables},
+                network=spec.network,
+                identity=self._identity,
+                mounts=(*self.volumes.mounted(room, spec.volumes), *gpus.mounts),
+                isolate=spec.isolate,
             )
             confinement = room.confine(memory=spec.memory, cpu=spec.cpu)
-            process = self._launch.start(sandbox, spec.command, confinement=confinement)
+            process = self._launch.start(sandbox, started_by(record.config, spec.command), confinement=confinement)
         except BaseException:
             room.remove()
             raise
@@ -223,7 +295,9 @@ class _Opened:
         return container
 
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
-        room = self._rooms.open(self.store.record(layer.reference))
+        record = self.store.record(layer.reference)
+        self.soundness.begin(record).wait()
+        room = self._rooms.open(record)
         try:
             service = start_service(self._launch, room, spec, identity=self._identity, ended=self._running.discard)
         except BaseException:
@@ -249,28 +323,29 @@ class _Opened:
         self._spawner.close()
 
 
-def _bwrap_that_works(cache_dir: Path) -> str:
+def _bwrap_that_works(cache_dir: Path, folder: Path) -> tuple[str, Tried]:
+    """Return bubblewrap, and the note in `folder` that it works. Raises EngineUnavailableError where it does not."""
     bwrap = find_bwrap()
-    tried = Tried(cache_dir / "embedded", bwrap or "")
+    tried = Tried(folder, bwrap or "")
     if bwrap is not None and tried.works():
-        return bwrap
+        return bwrap, tried
     # It is tried by a process: 10 ms that a machine which did it since it was booted need not spend again.
     obstacle = why_not(cache_dir)
     if bwrap is None or obstacle is not None:
         raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")
     tried.note()
-    return bwrap
+    return bwrap, tried
 
 
 def _capabilities(store: Store) -> Capabilities:
-    machine = platform.machine()
     place = hashlib.sha256(os.fsencode(store.folder.resolve())).hexdigest()[:16]
     return Capabilities(
         engine="embedded",
         version="1",
-        platform=f"linux/{_ARCHITECTURES.get(machine, machine)}",
+        platform=platform_of("linux", platform.machine()),
         identity=f"embedded-{place}",
         host_network=True,
         own_network=False,
+        host_address="localhost",
         unenforced=unenforced(),
     )

@@ -1,9 +1,11 @@
 """Run a program inside a container that runs: `enter.py PID CONFIG`. A process of its own, of the standard library.
 
-`PID` is the first process inside, `CONFIG` a JSON object: `user` (true for a namespace of an ordinary user), `keep`
+`PID` is the first process inside, `CONFIG` a JSON object, or the number of an open file that holds it: `user` (true
+for a namespace of an ordinary user), `keep`
 (numbers of the capabilities that stay), and one of these:
 
-    command     a list to execute, with `environment` and `workdir`
+    command     a list to execute, with `environment`, `workdir`, and, for another user than root, `ids`: a list of
+                a user, a group and further groups
     connect     a port: for each byte that comes on standard input, a Unix socket, a connection to it is handed over
     write       a path, with `mode`: standard input is written to that file
 """
@@ -28,7 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     """Enter the namespaces of a process and do what the configuration says."""
-    pid, config = int(sys.argv[1]), json.loads(sys.argv[2])
+    pid, config = int(sys.argv[1]), json.loads(_config(sys.argv[2]))
     # Loaded now: afterwards the library is out of reach.
     "".encode("idna")
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
@@ -36,7 +38,8 @@ def main() -> None:
     files = [
         (os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY), number)
         for kind, number in (*_KINDS, _UTS)
-        if kind != "user" or config["user"]
+        # One that it shares with this process, as the network of the machine, may be entered by nobody but root.
+        if not Path(f"/proc/{pid}/ns/{kind}").samefile(f"/proc/self/ns/{kind}") and (kind != "user" or config["user"])
     ]
     for file, number in files:
         _call("setns", file, number)
@@ -57,6 +60,11 @@ def main() -> None:
         _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
         _drop(config["keep"])
         os.chdir(config["workdir"])
+        if "ids" in config:
+            uid, gid, *groups = config["ids"]
+            os.setgroups(groups)
+            os.setgid(gid)
+            os.setuid(uid)
         command, environment = config["command"], config["environment"]
         os.environ["PATH"] = environment.get("PATH", "")
         try:
@@ -67,6 +75,14 @@ def main() -> None:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     sys.exit(128 - code if code < 0 else code)
+
+
+def _config(given: str) -> str:
+    if not given.isdecimal():
+        return given
+    # What must be in no list of processes.
+    with os.fdopen(int(given), encoding="utf-8") as file:
+        return file.read()
 
 
 def _write(path: str, mode: int) -> None:

@@ -13,13 +13,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from pytest_imagebuild.engines.embedded import removal
 from pytest_imagebuild.engines.embedded.merge import merge
 from pytest_imagebuild.engines.embedded.place import Upper
 from pytest_imagebuild.engines.embedded.survey import survey
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.embedded.dockerfile.copying import CopyRequest
 
 __all__ = ["Entry", "Files", "OwnFiles", "Stack", "UpperFolder"]
 
@@ -46,6 +49,10 @@ class Files(Protocol):
 
     def unpack(self, blob: Path, media_type: str, target: Path, *, diff_id: str, limit: int) -> None:
         """Unpack the layer of a base image into `target`; see `oci.unpack`. Raises BaseImageError."""
+        ...
+
+    def pack(self, tree: Path, target: int) -> None:
+        """Write a tree as the layer of an image to the open file `target`; see `oci.pack`. Raises EngineError."""
         ...
 
     def survey(self, folder: Path) -> tuple[str, int]:
@@ -80,6 +87,14 @@ class Files(Protocol):
         """Have a folder at `path`; return the folders that were made, the uppermost first. Raises EngineError."""
         ...
 
+    def copy(self, stack: Stack, request: CopyRequest) -> None:
+        """Copy files of trees as a Dockerfile does; see `dockerfile.copying`. Raises EngineError."""
+        ...
+
+    def own(self, stack: Stack, paths: Sequence[str], uid: int, gid: int) -> None:
+        """Give files in the upper folder to a user."""
+        ...
+
     def take_out(self, stack: Stack, files: Iterable[str], folders: Iterable[str]) -> None:
         """Remove files, and folders that are empty, which were put there."""
         ...
@@ -109,6 +124,12 @@ class OwnFiles:
         from pytest_imagebuild.engines.oci.unpack import unpack  # noqa: PLC0415
 
         unpack(blob, media_type, target, diff_id=diff_id, keep_owners=self._keep_owners, limit=limit)
+
+    def pack(self, tree: Path, target: int) -> None:
+        """Write a tree as the layer of an image to the open file `target`."""
+        from pytest_imagebuild.engines.oci.pack import pack  # noqa: PLC0415 - few processes save an image
+
+        pack(tree, target, keep_owners=self._keep_owners)
 
     def survey(self, folder: Path) -> tuple[str, int]:
         """Return the digest of a folder, and the bytes on disk that it holds."""
@@ -150,6 +171,18 @@ class OwnFiles:
     def make_folder(self, stack: Stack, path: str) -> list[str]:
         """Have a folder at `path`; return the folders that were made, the uppermost first."""
         return _upper(stack).make_folder(path)
+
+    def copy(self, stack: Stack, request: CopyRequest) -> None:
+        """Copy files of trees as a Dockerfile does."""
+        # Only a Dockerfile needs it.
+        from pytest_imagebuild.engines.embedded.dockerfile.copying import copy  # noqa: PLC0415
+
+        copy(stack.upper, stack.trees, request, keep_owners=self._keep_owners)
+
+    def own(self, stack: Stack, paths: Sequence[str], uid: int, gid: int) -> None:
+        """Give files in the upper folder to a user."""
+        for path in paths if self._keep_owners else ():
+            os.chown(stack.upper / path.lstrip("/"), uid, gid, follow_symlinks=False)
 
     def take_out(self, stack: Stack, files: Iterable[str], folders: Iterable[str]) -> None:
         """Remove files, and folders that are empty, which were put there."""
@@ -198,6 +231,19 @@ class UpperFolder:
     def make_folder(self, path: str) -> list[str]:
         """Have a folder at `path`; return the folders that were made, the uppermost first."""
         return self._files.make_folder(self._stack, path)
+
+    def copy(self, request: CopyRequest) -> None:
+        """Copy files of trees as a Dockerfile does."""
+        self._files.copy(self._stack, request)
+
+    def own(self, paths: Sequence[str], uid: int, gid: int) -> None:
+        """Give files that are here to a user."""
+        self._files.own(self._stack, paths, uid, gid)
+
+    @property
+    def trees(self) -> tuple[Path, ...]:
+        """The folders that the image is made of with what was written here, the uppermost first."""
+        return (self._stack.upper, *self._stack.trees)
 
     def take_out(self, files: Iterable[str], folders: Iterable[str]) -> None:
         """Remove files, and folders that are empty, which were put here."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.images import LoadedImages
 from pytest_imagebuild.engines.embedded.rooms import Rooms
-from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
+from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.generations import replaced
+from pytest_imagebuild.engines.layers import BuiltLayer, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import BuiltLayer, Remnant, StoredLayer
 
 __all__ = ["Housekeeping"]
 
@@ -36,14 +36,14 @@ class Housekeeping:
         """Return every layer of the cache proper."""
         records = list(self._store.records(""))
         busy = self._busy()
+        owners = _owners(records)
         return [
             StoredLayer(
                 built=record.layer(),
-                own_size=sum(tree.size for tree in own),
+                own_size=sum(tree.size for tree in record.trees if owners[tree.id] == record.id),
                 in_use=any(tree.id in busy for tree in record.trees),
             )
             for record in records
-            for own in [self._own(record, records)]
         ]
 
     def remove(self, layer: BuiltLayer) -> int | None:
@@ -164,21 +164,6 @@ class Housekeeping:
                 name = str(path.relative_to(self._store.downloads))
                 yield Remnant(name=name, what="a download", size=status.st_blocks * 512 if status.st_nlink == 1 else 0)
 
-    def _own(self, record: Record, records: Collection[Record]) -> list[Tree]:
-        """Return the trees that go with a layer."""
-        by_key = {found.labels.key: found for found in records}
-        parent = by_key.get(record.labels.parent)
-        below = {tree.id for tree in parent.trees} if parent is not None else set()
-        mine = [tree for tree in record.trees if tree.id not in below]
-        # What stands on it has its trees too, and goes before it. Of others that share one, the newest has it.
-        others = {
-            tree.id
-            for found in records
-            if (found.created, found.id) > (record.created, record.id) and not _stands_on(found, record, by_key)
-            for tree in found.trees
-        }
-        return [tree for tree in mine if tree.id not in others]
-
 
 class OtherStore:
     """The store of this cache folder that was made with other ids: none of its layers is used here."""
@@ -213,15 +198,17 @@ class OtherStore:
         return size if not any(part.exists() for part in self._store.parts()) else None
 
 
-def _stands_on(found: Record, record: Record, by_key: Mapping[str, Record]) -> bool:
-    seen: set[str] = set()
-    at: Record | None = found
-    while at is not None and at.labels.key not in seen:
-        if at.labels.key == record.labels.key:
-            return True
-        seen.add(at.labels.key)
-        at = by_key.get(at.labels.parent)
-    return False
+def _owners(records: Sequence[Record]) -> dict[str, str]:
+    """Return, by its id, the layer that each tree goes with.
+
+    Of a layer and those that stand on it, that is the lowest; of layers beside each other, the newest.
+    """
+    trees_of = {record.labels.key: {tree.id for tree in record.trees} for record in records}
+    owners: dict[str, str] = {}
+    for record in sorted(records, key=lambda record: (record.created, record.id)):
+        below = trees_of.get(record.labels.parent, set())
+        owners |= {tree.id: record.id for tree in record.trees if tree.id not in below}
+    return owners
 
 
 def _layer(layer: Record, what: str) -> Remnant:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
-from pytest_imagebuild.engines.references import Reference
+from pytest_imagebuild.engines.references import Reference, familiar
 
 __all__ = ["LoadedImages", "short"]
 
@@ -62,9 +62,6 @@ class LoadedImages:
 
 
 def short(name: str) -> str:
-    """Return the name of an image as users write it: without the parts that stand for Docker Hub, with a tag."""
+    """Return the name of an image as users write it, with a tag."""
     reference = Reference.parse(name)
-    repository = reference.repository
-    for prefix in ("docker.io/", "index.docker.io/"):
-        repository = repository.removeprefix(prefix)
-    return f"{repository.removeprefix('library/')}:{reference.tag}"
+    return f"{familiar(reference.repository)}:{reference.tag}"

@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
+from pytest_imagebuild.engines.embedded.bwrap import SPACES, find_bwrap
+from pytest_imagebuild.engines.embedded.identity import own_identity
 from pytest_imagebuild.engines.embedded.limits import unenforced
 from pytest_imagebuild.engines.embedded.namespace import Namespace
 from pytest_imagebuild.engines.embedded.spawner import Spawner
@@ -219,9 +220,7 @@ def _try_overlay(bwrap: str, cache_dir: Path) -> subprocess.CompletedProcess[str
 
 
 def _sandbox(bwrap: str, *options: str) -> list[str]:
-    user = () if os.geteuid() == 0 else ("--unshare-user", "--uid", "0", "--gid", "0")
-    spaces = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
-    return [bwrap, *spaces, *user, "--die-with-parent", "--bind", "/", "/", *options]
+    return [bwrap, *SPACES, *own_identity().options, "--die-with-parent", "--bind", "/", "/", *options]
 
 
 def _trial_folder(cache_dir: Path) -> tempfile.TemporaryDirectory[str]:

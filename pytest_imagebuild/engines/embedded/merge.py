@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from pytest_imagebuild.engines.embedded.view import OPAQUE, is_whiteout
+from pytest_imagebuild.engines.embedded.view import copy_status, is_opaque, is_whiteout
 
 __all__ = ["merge"]
 
@@ -23,7 +22,7 @@ def merge(trees: Iterable[Path], target: Path) -> None:
     # From the inside out: what is put into a folder changes its time, and its mode may forbid to put anything in.
     for folder, source in sorted(folders.items(), key=lambda pair: -len(pair[0].parts)):
         if folder.is_dir() and not folder.is_symlink():
-            _copy_status(source, folder)
+            copy_status(source, folder)
 
 
 def _lay(source: Path, target: Path, folders: dict[Path, Path]) -> None:
@@ -37,7 +36,7 @@ def _lay(source: Path, target: Path, folders: dict[Path, Path]) -> None:
             _clear(place)
             os.link(entry.path, place, follow_symlinks=False)
         else:
-            if not _is_folder(place) or _hides(entry.path):
+            if not _is_folder(place) or is_opaque(entry.path):
                 _clear(place)
                 place.mkdir(mode=0o700)
             _lay(Path(entry.path), place, folders)
@@ -52,22 +51,3 @@ def _clear(place: Path) -> None:
 
 def _is_folder(place: Path) -> bool:
     return place.is_dir() and not place.is_symlink()
-
-
-def _hides(folder: str) -> bool:
-    try:
-        return os.getxattr(folder, OPAQUE, follow_symlinks=False) in (b"y", b"x")
-    except OSError:
-        return False
-
-
-def _copy_status(source: Path, folder: Path) -> None:
-    status = source.lstat()
-    with contextlib.suppress(PermissionError):
-        os.chown(folder, status.st_uid, status.st_gid)
-    for name in os.listxattr(source):
-        if name != OPAQUE:
-            with contextlib.suppress(OSError):
-                os.setxattr(folder, name, os.getxattr(source, name))
-    folder.chmod(stat.S_IMODE(status.st_mode))
-    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pytest_imagebuild.engines.embedded import agent, join
 from pytest_imagebuild.engines.embedded.calls import encoded_files, encoded_stack, exchange, result_of
@@ -21,8 +21,11 @@ from pytest_imagebuild.engines.embedded.files import Entry, Stack
 from pytest_imagebuild.engines.embedded.identity import PYTHON, Identity
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.subids import NoSubordinateIds, id_map, map_ids
-from pytest_imagebuild.engines.protocol import FileEntry
+from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import EngineError
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.embedded.dockerfile.copying import CopyRequest
 
 __all__ = ["Namespace", "NamespaceFiles"]
 
@@ -78,12 +81,12 @@ class Namespace:
             user_namespace=True,
         )
 
-    def call(self, name: str, **arguments: object) -> tuple[Any, list[int]]:
-        """Let the agent do something with files. Several threads may call at once."""
+    def call(self, name: str, passed: Sequence[int] = (), /, **arguments: object) -> tuple[Any, list[int]]:
+        """Let the agent do something with files; `passed` are open ones. Several threads may call at once."""
         with self._calling:
             connection = self._idle.pop() if self._idle else self._connect()
         # After an error of the connection it is not used again.
-        reply, files = exchange(connection, name, arguments)
+        reply, files = exchange(connection, name, arguments, passed)
         with self._calling:
             self._idle.append(connection)
         return result_of(reply), files
@@ -135,6 +138,10 @@ class NamespaceFiles:
         """Unpack the layer of a base image into `target`."""
         self._call("unpack", blob=str(blob), media_type=media_type, target=str(target), diff_id=diff_id, limit=limit)
 
+    def pack(self, tree: Path, target: int) -> None:
+        """Write a tree as the layer of an image to the open file `target`."""
+        self._namespace.call("pack", [target], tree=str(tree))
+
     def survey(self, folder: Path) -> tuple[str, int]:
         """Return the digest of a folder, and the bytes on disk that it holds."""
         seal, size = self._call("survey", folder=str(folder))
@@ -170,6 +177,14 @@ class NamespaceFiles:
         """Have a folder at `path`; return the folders that were made, the uppermost first."""
         made: list[str] = self._call("make_folder", **encoded_stack(stack), path=path)
         return made
+
+    def copy(self, stack: Stack, request: CopyRequest) -> None:
+        """Copy files of trees as a Dockerfile does."""
+        self._call("copy", **encoded_stack(stack), request=dict(request))
+
+    def own(self, stack: Stack, paths: Sequence[str], uid: int, gid: int) -> None:
+        """Give files in the upper folder to a user."""
+        self._call("own", **encoded_stack(stack), paths=list(paths), uid=uid, gid=gid)
 
     def take_out(self, stack: Stack, files: Iterable[str], folders: Iterable[str]) -> None:
         """Remove files, and folders that are empty, which were put there."""

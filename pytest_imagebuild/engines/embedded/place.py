@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pytest_imagebuild.engines.embedded.view import OPAQUE, Found, MergedView
-from pytest_imagebuild.engines.protocol import FileEntry, tar_entries
-from pytest_imagebuild.engines.script import read_entry
+from pytest_imagebuild.engines.embedded.view import OPAQUE, Found, MergedView, copy_status
+from pytest_imagebuild.engines.entries import FILE_TIME, FileEntry, tar_entries, write_entry
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["FIXED_TIME", "Upper"]
-
-# Wheels are zip files, and zip knows no time before 1980; a day later it is 1980 in every time zone.
-FIXED_TIME = 315619200
+__all__ = ["Upper"]
 
 
 class Upper:
@@ -31,15 +26,7 @@ class Upper:
         made: list[str] = []
         for entry in tar_entries(files):
             target = self._target(entry.path, made)
-            if entry.data is None and entry.source is not None:
-                try:
-                    shutil.copyfile(entry.source, target)
-                except OSError as error:
-                    raise EngineError(f"{entry.source} cannot be copied to {entry.path}: {error}") from error
-            else:
-                target.write_bytes(read_entry(entry))
-            target.chmod(entry.mode & 0o7777)
-            os.utime(target, (FIXED_TIME, FIXED_TIME))
+            write_entry(entry, target, f"to {entry.path}")
         self._set_time(made)
 
     def make_folder(self, path: str) -> list[str]:
@@ -78,7 +65,7 @@ class Upper:
 
     def _set_time(self, folders: Iterable[str]) -> None:
         for folder in folders:
-            os.utime(self._real(folder), (FIXED_TIME, FIXED_TIME))
+            os.utime(self._real(folder), (FILE_TIME, FILE_TIME))
 
     def _have(self, at: PurePosixPath, found: Found | None) -> None:
         folder = self._real(str(at))
@@ -89,7 +76,7 @@ class Upper:
             folder.unlink()
         folder.mkdir()
         if found is not None:
-            _copy_status(found, folder)
+            copy_status(found.real, folder)
         elif hides:
             # A whiteout was here, and what it hid stays hidden.
             os.setxattr(folder, OPAQUE, b"y")
@@ -99,16 +86,3 @@ class Upper:
 
     def _real(self, path: str) -> Path:
         return self.folder / path.lstrip("/")
-
-
-def _copy_status(found: Found, folder: Path) -> None:
-    """Give a folder what the kernel would give it when it copies one up."""
-    status = found.status
-    with contextlib.suppress(PermissionError):
-        os.chown(folder, status.st_uid, status.st_gid)
-    for name in os.listxattr(found.real, follow_symlinks=False):
-        if name != OPAQUE:
-            with contextlib.suppress(OSError):
-                os.setxattr(folder, name, os.getxattr(found.real, name))
-    folder.chmod(status.st_mode & 0o7777)
-    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -8,10 +8,12 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, cast
 
+from pytest_imagebuild.engines.embedded import guard
 from pytest_imagebuild.engines.embedded.bounds import Bound
 from pytest_imagebuild.engines.embedded.bwrap import Sandbox
 from pytest_imagebuild.engines.embedded.limits import Confinement
@@ -37,37 +39,46 @@ class Launch:
         command: Sequence[str],
         *,
         building: bool = False,
+        guarded: bool = False,
         output: int | IO[bytes] = subprocess.PIPE,
         keyboard: int = subprocess.PIPE,
         confinement: Confinement | Bound,
     ) -> ContainerProcess:
-        """Start `command` in a container. With `output`, both of its outputs go there."""
+        """Start `command` in a container. With `output`, both of its outputs go there.
+
+        `guarded` is for a command that does not end with its standard input.
+        """
         with contextlib.ExitStack() as files:
-            arguments = _memory_file("arguments", sandbox.arguments())
+            contents = []
+            for content in sandbox.in_memory:
+                contents.append(_memory_file("content", content))
+                files.callback(os.close, contents[-1])
+            arguments = _memory_file("arguments", sandbox.arguments(contents))
             files.callback(os.close, arguments)
             status, writing = os.pipe()
             undo = contextlib.ExitStack()
             undo.callback(os.close, status)
             undo.callback(confinement.remove)
             files.callback(os.close, writing)
-            passed = [arguments, writing, *sandbox.identity.files]
+            passed = [arguments, writing, *contents, *sandbox.identity.files]
             options = ["--args", str(arguments), "--json-status-fd", str(writing)]
             filtering = program(building=building) if sandbox.identity.single else None
             if filtering is not None:
                 passed.append(_memory_file("filter", filtering))
                 files.callback(os.close, passed[-1])
                 options += ["--seccomp", str(passed[-1])]
-            started = [self.bwrap, *options, "--", *command]
+            started = confinement.enter([self.bwrap, *options, "--", *command])
+            guard_of = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid())] if guarded else []
             with undo:
                 child = self.spawner.start(
-                    confinement.enter(started),
+                    [*guard_of, *started],
                     stdin=keyboard,
                     stdout=output,
                     stderr=subprocess.PIPE if output == subprocess.PIPE else output,
                     pass_fds=passed,
                 )
                 undo.pop_all()
-        container = ContainerProcess(child, status, confinement)
+        container = ContainerProcess(child, status, confinement, guarded=guarded)
         if container.pid is None:
             self.tried.forget()
             raise EngineError(f"bubblewrap starts no container: {container.last_words()}. Look at `imagebuild doctor`.")
@@ -76,10 +87,13 @@ class Launch:
 
 
 class ContainerProcess:
-    """A running container. Its first process is bubblewrap's, which ends when that of the command does."""
+    """A running container. Its child here is bubblewrap, or its guard, which ends when that of the command does."""
 
-    def __init__(self, child: subprocess.Popen[bytes], status: int, confinement: Confinement | Bound) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], status: int, confinement: Confinement | Bound, *, guarded: bool
+    ) -> None:
         self._child = child
+        self._guarded = guarded
         self._confinement = confinement
         self.out_of_memory = False
         self._status = status
@@ -118,6 +132,8 @@ class ContainerProcess:
             # The kernel ends all of a pid namespace with its first process, and that one ends last.
             if self._first is not None:
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            elif self._guarded:
+                self._child.terminate()
             else:
                 self._child.kill()
         self._child.wait()

@@ -4,6 +4,7 @@ scratch/OWNER/owner.json     who it is: the labels of its lock
 scratch/OWNER/N/layer        the reference of the layer that the container runs
 scratch/OWNER/N/upper, work  of its overlay mount
 scratch/OWNER/N/etc/*        its own hosts, hostname and resolv.conf
+scratch/OWNER/N/volumes      the names of the volumes that it has mounted
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.limits import Confinement, confine
 from pytest_imagebuild.engines.embedded.limits import sweep as sweep_groups
 from pytest_imagebuild.engines.embedded.store import Record, Store
-from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.owner import LOCK, Owner
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.worker.isolation import IMAGE, SCRATCH
 
@@ -89,6 +90,10 @@ class Room:
         source.write_text(text, encoding="utf-8")
         return Mount(source=source, target=target)
 
+    def note_volumes(self, names: Iterable[str]) -> None:
+        """Note the volumes that the container has mounted: they are in use while its process lives."""
+        (self.folder / "volumes").write_text("\n".join(names), encoding="utf-8")
+
     def confine(self, *, memory: int | None = None, cpu: float | None = None) -> Confinement | Bound:
         """Make the limits of the container: `memory` in bytes, `cpu` in cores. The number of processes is bounded."""
         name = f"{self.folder.parent.name}-{self.folder.name}"
@@ -103,7 +108,7 @@ class Room:
 
     def _network_files(self) -> Iterator[Mount]:
         folder = self.folder / "etc"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "hostname").write_text(f"{self.hostname}\n", encoding="utf-8")
         (folder / "hosts").write_text(_hosts(self.hostname), encoding="utf-8")
         (folder / "resolv.conf").write_text(_read("/etc/resolv.conf"), encoding="utf-8")
@@ -122,16 +127,19 @@ class Rooms:
         self._files = store.files
         self._owner = owner
         self._scratch = store.folder / "scratch"
-        self._folder = self._scratch / Path(owner.labels["imagebuild.lock"]).stem
+        self._folder = self._scratch / Path(owner.labels[LOCK]).stem
         self._numbers = itertools.count(1)
         self._making = threading.Lock()
 
-    def open(self, record: Record) -> Room:
-        """Make a place for a container of a layer. Raises EngineError where the image cannot be run."""
+    def open(self, record: Record, above: tuple[Path, ...] = ()) -> Room:
+        """Make a place for a container of a layer. Raises EngineError where the image cannot be run.
+
+        `above` are folders on top of the layer that are in no layer yet, the uppermost first.
+        """
         folder = self._make(record.id)
         try:
             (folder / "work").mkdir()
-            trees = (*self._store.stack(record, folder / "upper"), self._store.floor)
+            trees = (*above, *self._store.stack(record, folder / "upper", above), self._store.floor)
             stack = Stack(upper=folder / "upper", trees=trees)
             self._files.make_upper(stack)
             room = Room(
@@ -158,18 +166,28 @@ class Rooms:
         finally:
             self._files.remove(folder)
 
+    def beside(self, name: str) -> Path:
+        """Return a folder of that name, which is no number, beside the places; it goes when this process does."""
+        with self._making:
+            self._have_folder()
+            folder = self._folder / name
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def in_use(self) -> set[str]:
         """Return the references of the layers that living processes run containers of, this one included."""
-        return {
-            _read(str(path)) for path in self._scratch.glob("*/*/layer") if not self._is_dead(path.parent.parent)
-        } - {""}
+        return set(self._noted("layer"))
+
+    def volumes(self) -> set[str]:
+        """Return the names of the volumes that containers of living processes have mounted."""
+        return {name for text in self._noted("volumes") for name in text.split()}
 
     def sweep(self) -> int:
         """Remove the places of dead processes, and their control groups; return how many places there were."""
         count = 0
         dead = list(self.dead_runs())
         for folder in dead:
-            count += sum(1 for place in folder.iterdir() if place.is_dir())
+            count += sum(1 for place in _listed(folder) if place.is_dir())
             self._files.remove(folder)
         if dead:
             owners = tuple(f"{folder.name}-" for folder in dead)
@@ -190,11 +208,7 @@ class Rooms:
 
     def _make(self, layer: str) -> Path:
         with self._making:
-            if not self._folder.exists():
-                partial = self._scratch / f".{self._folder.name}"
-                partial.mkdir(mode=0o700)
-                (partial / "owner.json").write_text(json.dumps(dict(self._owner.labels)), encoding="utf-8")
-                partial.rename(self._folder)
+            self._have_folder()
             folder = self._folder / str(next(self._numbers))
             folder.mkdir()
         try:
@@ -204,11 +218,22 @@ class Rooms:
             raise
         return folder
 
+    def _have_folder(self) -> None:
+        if not self._folder.exists():
+            partial = self._scratch / f".{self._folder.name}"
+            partial.mkdir(mode=0o700)
+            (partial / "owner.json").write_text(json.dumps(dict(self._owner.labels)), encoding="utf-8")
+            partial.rename(self._folder)
+
+    def _noted(self, name: str) -> Iterator[str]:
+        """Return what is noted of the containers of living processes."""
+        for owner in _listed(self._scratch):
+            texts = [text for place in _listed(owner) if (text := _read(str(place / name)))]
+            if texts and not self._is_dead(owner):
+                yield from texts
+
     def _others(self) -> list[Path]:
-        try:
-            return [folder for folder in self._scratch.iterdir() if folder != self._folder]
-        except FileNotFoundError:
-            return []
+        return [folder for folder in _listed(self._scratch) if folder != self._folder]
 
     def _is_dead(self, folder: Path) -> bool:
         if folder == self._folder:
@@ -246,3 +271,11 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, which another process may remove meanwhile."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -23,6 +23,7 @@ from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room
 from pytest_imagebuild.engines.embedded.wait_target import WaitTarget
 from pytest_imagebuild.engines.protocol import ExecResult, ServiceSpec
+from pytest_imagebuild.engines.services import check_published, ended_error
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["ServiceContainer", "start_service"]
@@ -46,7 +47,9 @@ def start_service(
     sandbox = room.sandbox(variables=spec.environment, network="none", identity=identity)
     log = room.folder / "output"
     with log.open("wb") as file:
-        process = launch.start(sandbox, command, output=file, keyboard=subprocess.DEVNULL, confinement=room.confine())
+        process = launch.start(
+            sandbox, command, guarded=True, output=file, keyboard=subprocess.DEVNULL, confinement=room.confine()
+        )
     return ServiceContainer(launch, room, process, spec, identity=identity, ended=ended)
 
 
@@ -79,9 +82,7 @@ class ServiceContainer:
 
     def port(self, container_port: int) -> tuple[str, int]:
         """Return the host and port on which `container_port` can be reached from the test."""
-        if container_port not in self._spec.ports:
-            published = ", ".join(map(str, self._spec.ports)) or "none"
-            raise EngineError(f"port {container_port} of the container is not published, but {published}: ask for it")
+        check_published(container_port, self._spec.ports)
         self._check_running()
         if container_port not in self._forwarders:
             ours, theirs = socket.socketpair()
@@ -141,9 +142,9 @@ class ServiceContainer:
         self._ended(self)
 
     def _check_running(self) -> None:
-        code = self._process.wait(0)
+        code = self.exit_code()
         if code is not None:
-            raise EngineError(f"the container has ended (exit code {code}): {self.logs()[-2000:].strip()}")
+            raise ended_error(code, self.logs())
 
     def _enter(self, wish: Mapping[str, object], *, keyboard: int) -> subprocess.Popen[bytes]:
         config = {**wish, "user": self._user_namespace, "keep": CAPABILITY_NUMBERS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 from pytest_imagebuild.engines.embedded.channel import PipeChannel
@@ -67,11 +66,4 @@ class SessionContainer:
     def _explain(self, code: int) -> ExitStatus:
         if code == 1 and self._channel.error_output().startswith(_NOT_FOUND):
             return ExitStatus(code=127)
-        if code <= 128:
-            return ExitStatus(code=code)
-        if code == 128 + signal.SIGKILL and self._process.out_of_memory and not self._stopped:
-            return ExitStatus(code=code, out_of_memory=True, detail="the kernel killed it: out of memory")
-        try:
-            return ExitStatus(code=code, detail=f"killed by {signal.Signals(code - 128).name}")
-        except ValueError:
-            return ExitStatus(code=code)
+        return ExitStatus.of(code, out_of_memory=self._process.out_of_memory and not self._stopped)

@@ -26,8 +26,8 @@ from typing import Any
 
 from pytest_imagebuild.engines.embedded.bwrap import longest_stack
 from pytest_imagebuild.engines.embedded.files import Files
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import BuiltLayer, LayerLabels
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 __all__ = ["Record", "Store", "Tree"]
@@ -118,10 +118,13 @@ class Store:
         """The lowest tree of every container: what is mounted on, so that an image need not have it."""
         return self.folder / "floor"
 
-    def stack(self, record: Record, upper: Path) -> tuple[Path, ...]:
-        """Return folders for one mount over `upper`, the uppermost first; many trees are merged into one."""
+    def stack(self, record: Record, upper: Path, above: Sequence[Path] = ()) -> tuple[Path, ...]:
+        """Return folders for one mount over `upper`, the uppermost first; many trees are merged into one.
+
+        Room is left for `above`.
+        """
         paths = self.paths(record)
-        most = longest_stack((self.floor, *reversed(paths)), upper) - 1
+        most = longest_stack((self.floor, *above, *reversed(paths)), upper) - 1 - len(above)
         if len(paths) <= most:
             return paths
         # Whole blocks, so that the layers on top of one share what is merged.
@@ -157,13 +160,22 @@ class Store:
         return tuple(self.trees / tree.id for tree in reversed(record.trees))
 
     def keep(
-        self, labels: LayerLabels, below: Sequence[Tree], written: Path | None, config: Mapping[str, Any], owner: Owner
+        self,
+        labels: LayerLabels,
+        below: Sequence[Tree],
+        written: Path | Sequence[Path] | None,
+        config: Mapping[str, Any],
+        owner: Owner,
     ) -> Record:
-        """Keep the folder `written` as the uppermost tree of a layer; it is moved. What had the key loses it."""
+        """Keep the folder `written`, or several, as the uppermost trees of a layer; they are moved, the lowest first.
+
+        What had the key loses it.
+        """
         target = self._key(labels.key, labels.namespace)
         trees = tuple(below)
-        if written is not None and any(written.iterdir()):
-            trees += (self._adopt(written),)
+        for folder in [written] if isinstance(written, Path) else written or ():
+            if any(folder.iterdir()):
+                trees += (self._adopt(folder),)
         record = Record(
             id=uuid.uuid4().hex,
             labels=labels,

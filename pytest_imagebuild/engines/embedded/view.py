@@ -6,13 +6,14 @@ that nothing below shows through (Linux, Documentation/filesystems/overlayfs.rst
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["Found", "MergedView", "is_whiteout"]
+__all__ = ["OPAQUE", "Found", "MergedView", "copy_status", "is_opaque", "is_whiteout"]
 
 OPAQUE = "user.overlay.opaque"
 _MOST_LINKS = 40
@@ -60,12 +61,15 @@ class MergedView:
             found = below
         return found.path
 
-    def read_text(self, path: str) -> str:
-        """Return the content of a small text file; nothing where there is none."""
-        found = self.find(path)
-        if found is None or not stat.S_ISREG(found.status.st_mode):
-            return ""
-        return found.real.read_text(encoding="utf-8", errors="replace")
+    def children(self, folder: Found) -> list[tuple[str, Found]]:
+        """Return what is in a folder by its names, sorted; links as they are."""
+        names = {entry for place in folder.places for entry in os.listdir(place)}  # noqa: PTH208 - names alone
+        found = ((name, self._child(folder, name)) for name in sorted(names))
+        return [(name, item) for name, item in found if item is not None]
+
+    def root(self) -> Found:
+        """Return the root folder."""
+        return self._root()
 
     def _root(self) -> Found:
         return Found(path="/", real=self._trees[0], status=self._trees[0].lstat(), places=self._trees)
@@ -105,7 +109,7 @@ class MergedView:
                     break
                 return Found(path=path, real=real, status=status)
             places.append((real, status))
-            if _is_opaque(real):
+            if is_opaque(real):
                 break
         if not places:
             return None
@@ -117,6 +121,27 @@ def is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def is_opaque(folder: Path | str) -> bool:
+    """Say whether nothing below shows through a folder of a tree."""
+    try:
+        return os.getxattr(folder, OPAQUE, follow_symlinks=False) in (b"y", b"x")
+    except OSError:
+        return False
+
+
+def copy_status(source: Path, folder: Path) -> None:
+    """Give a folder what the kernel would give it when it copies `source` up: all but what hides those below."""
+    status = source.lstat()
+    with contextlib.suppress(PermissionError):
+        os.chown(folder, status.st_uid, status.st_gid)
+    for name in os.listxattr(source, follow_symlinks=False):
+        if name != OPAQUE:
+            with contextlib.suppress(OSError):
+                os.setxattr(folder, name, os.getxattr(source, name))
+    folder.chmod(stat.S_IMODE(status.st_mode))
+    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def _versions(places: Sequence[Path], name: str) -> Iterator[tuple[Path, os.stat_result]]:
     for place in places:
         real = place / name
@@ -124,13 +149,6 @@ def _versions(places: Sequence[Path], name: str) -> Iterator[tuple[Path, os.stat
             yield real, real.lstat()
         except (FileNotFoundError, NotADirectoryError):
             continue
-
-
-def _is_opaque(folder: Path) -> bool:
-    try:
-        return os.getxattr(folder, OPAQUE, follow_symlinks=False) in (b"y", b"x")
-    except OSError:
-        return False
 
 
 def _parts(path: str) -> list[str]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pytest_imagebuild.engines.configuration import workdir_of
+from pytest_imagebuild.engines.configuration import shell_of, workdir_of
 from pytest_imagebuild.engines.embedded.bwrap import Mount
+from pytest_imagebuild.engines.embedded.gpus import Gpus
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room, Rooms
 from pytest_imagebuild.engines.embedded.store import Record
-from pytest_imagebuild.engines.protocol import FileEntry, Output, Work
-from pytest_imagebuild.engines.script import MEMORY_FOLDER, Script
+from pytest_imagebuild.engines.embedded.volumes import Volumes
+from pytest_imagebuild.engines.entries import FileEntry
+from pytest_imagebuild.engines.protocol import Output
+from pytest_imagebuild.engines.script import Script, in_memory, in_the_way
 from pytest_imagebuild.engines.step_output import StepOutput
+from pytest_imagebuild.engines.work import Work, WorkEnd
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["Workshop"]
@@ -41,9 +47,11 @@ class _Lent:
 class Workshop:
     """Makes containers that work."""
 
-    def __init__(self, launch: Launch, rooms: Rooms, *, identity: Identity) -> None:
+    def __init__(self, launch: Launch, rooms: Rooms, volumes: Volumes, gpus: Gpus, *, identity: Identity) -> None:
         self._launch = launch
         self._rooms = rooms
+        self._volumes = volumes
+        self._gpus = gpus
         self._identity = identity
         self._running: set[ContainerProcess] = set()
         self._changing = threading.Lock()
@@ -74,10 +82,10 @@ class Workshop:
         upper.put(work.files)
         if work.config.workdir is not None:
             upper.make_folder(workdir_of(room.record.config, work.config.workdir))
-        tools = [tool for tool in work.tools if work.commands and not _in_memory(tool)]
+        tools = [tool for tool in work.tools if work.commands and not in_memory(tool)]
         for tool, found in zip(tools, upper.find(*(tool.path for tool in tools), follow=False), strict=True):
             if found is not None:
-                raise EngineError(f"the tool {tool.path} cannot be lent to the step: the image has a file of that name")
+                raise in_the_way(tool)
         folders: list[str] = []
         for tool in tools:
             folders += upper.make_folder(str(PurePosixPath(tool.path).parent))
@@ -94,14 +102,16 @@ class Workshop:
         )
 
     def _execute(self, room: Room, work: Work, lent: _Lent, output: Output, *, show: bool) -> bytes:
-        memory = [tool for tool in work.tools if _in_memory(tool)]
-        variables = dict(work.environment)
-        mounts = list(lent.mounts)
+        memory = [tool for tool in work.tools if in_memory(tool)]
+        gpus = self._gpus.lend(room, work.gpus, variables=work.environment)
+        variables = {**work.environment, **gpus.variables, **work.secrets}
+        mounts = [*lent.mounts, *self._volumes.mounted(room, work.volumes), *gpus.mounts]
         if self._identity.single:
             mounts.append(room.lend("apt.conf", _APT_CONFIG, _APT_CONFIG_PATH))
             variables.setdefault("APT_CONFIG", _APT_CONFIG_PATH)
         script = Script(
             commands=work.commands,
+            shell=shell_of(room.record.config),
             environment=variables,
             memory_files=memory,
             removed_files=lent.files,
@@ -110,16 +120,20 @@ class Workshop:
         )
         reader = StepOutput(script, output, show=show)
         sandbox = room.sandbox(variables={}, network=work.network, identity=self._identity, mounts=tuple(mounts))
-        process = self._launch.start(sandbox, ["/bin/sh"], building=True, confinement=room.confine())
-        with self._noted(process):
-            _converse(process, script, reader)
-            code = process.wait(None)
-        result = reader.result(1 if code is None else code)
-        room.upper.take_out(lent.points, lent.folders)
+        confinement = room.confine(memory=work.memory, cpu=work.cpu)
+        process = self._launch.start(sandbox, ["/bin/sh"], building=True, confinement=confinement)
+        with self.noted(process):
+            timed_out = _converse(process, script, reader, work.timeout)
+            code = process.wait(None) or 0
+            killed = code == 128 + signal.SIGKILL and not timed_out
+            end = WorkEnd(code=code, timed_out=timed_out, out_of_memory=killed and process.out_of_memory)
+        result = reader.result(end)
+        room.upper.take_out((*lent.points, *gpus.points), (*lent.folders, *gpus.folders))
         return result
 
     @contextlib.contextmanager
-    def _noted(self, process: ContainerProcess) -> Iterator[None]:
+    def noted(self, process: ContainerProcess) -> Iterator[None]:
+        """Have a container ended at a sudden end of this process, and in any case afterwards."""
         with self._changing:
             self._running.add(process)
         try:
@@ -130,8 +144,11 @@ class Workshop:
             process.close()
 
 
-def _converse(process: ContainerProcess, script: Script, reader: StepOutput) -> None:
-    """Send the script, and take in what comes until both outputs end. The input stays open: its end ends the work."""
+def _converse(process: ContainerProcess, script: Script, reader: StepOutput, timeout: float | None) -> bool:
+    """Send the script, and take in what comes until both outputs end. The input stays open: its end ends the work.
+
+    Returns whether it was killed after `timeout` seconds.
+    """
     stdin, stdout, stderr = process.streams
     sender = threading.Thread(target=_send, args=(stdin, script), name="imagebuild-script", daemon=True)
     sender.start()
@@ -139,8 +156,12 @@ def _converse(process: ContainerProcess, script: Script, reader: StepOutput) -> 
     poll = select.poll()
     for number in waiting:
         poll.register(number, select.POLLIN)
+    end, timed_out = None if timeout is None else time.monotonic() + timeout, False
     while waiting:
-        for number, _ in poll.poll():
+        if end is not None and time.monotonic() >= end:
+            end, timed_out = None, True
+            process.kill()
+        for number, _ in poll.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000):
             data = stdout.read(_CHUNK) if number == stdout.fileno() else stderr.read(_CHUNK)
             if data:
                 reader.feed(data, error=waiting[number])
@@ -149,6 +170,7 @@ def _converse(process: ContainerProcess, script: Script, reader: StepOutput) -> 
                 del waiting[number]
     reader.finish()
     sender.join()
+    return timed_out
 
 
 def _send(stdin: object, script: Script) -> None:
@@ -163,7 +185,3 @@ def _mount(tool: FileEntry, point: str) -> Mount:
     if tool.source is None:
         raise EngineError(f"{tool.path} has no source")
     return Mount(source=tool.source, target=point)
-
-
-def _in_memory(tool: FileEntry) -> bool:
-    return tool.path.startswith(MEMORY_FOLDER)

@@ -13,8 +13,10 @@ from typing import TypeVar
 
 import requests
 
+from pytest_imagebuild.engines.layers import Credentials
 from pytest_imagebuild.engines.oci.client import CallFailed, Client, new_session
 from pytest_imagebuild.engines.oci.content import Blobs, WrongContent, checked_digest, digest_of, is_digest
+from pytest_imagebuild.engines.oci.credentials import Credentials as Login
 from pytest_imagebuild.engines.oci.credentials import find_credentials
 from pytest_imagebuild.engines.oci.download import Download
 from pytest_imagebuild.engines.oci.manifest import (
@@ -30,7 +32,7 @@ from pytest_imagebuild.engines.oci.places import HUB, MIRRORS, Place, places
 from pytest_imagebuild.engines.oci.progress import Progress
 from pytest_imagebuild.engines.oci.unreachable import RegistryUnreachable
 from pytest_imagebuild.engines.protocol import Output
-from pytest_imagebuild.engines.references import Reference
+from pytest_imagebuild.engines.references import LOGIN_REFUSED, Reference
 from pytest_imagebuild.errors import BaseImageError
 
 __all__ = ["Registry"]
@@ -55,34 +57,36 @@ class Registry:
         self._platform = platform
         self._environ = environ
 
-    def resolve(self, reference: str, output: Output) -> str:
+    def resolve(self, reference: str, output: Output, credentials: Credentials | None = None) -> str:
         """Return the digest of the index or manifest that `reference` stands for today."""
         name = _parsed(reference)
         if name.digest:
             return checked_digest(name.digest)
         try:
-            return self._ask(reference, name, lambda client: _digest(client, name.tag, reference), output)
+            return self._ask(reference, name, lambda client: _digest(client, name.tag, reference), output, credentials)
         except _NotGot as error:
             raise error.translated(
                 f"the base image {reference} was asked of {error.place.shown}, which",
                 connect=f"Connect, or name a mirror in {MIRRORS}.",
-                refused=f"Check the spelling and the tag, or log in with `{error.login}`.",
+                refused=f"Check the spelling and the tag, or {error.log_in}.",
             ) from error
 
-    def fetch(self, reference: str, digest: str, output: Output) -> OciImage:
+    def fetch(self, reference: str, digest: str, output: Output, credentials: Credentials | None = None) -> OciImage:
         """Have all blobs of the image of `digest`, verified. What is here already is not asked for."""
         name = _parsed(reference)
         known = self._known(reference, checked_digest(digest))
         if known is not None:
             return known
         try:
-            return self._ask(reference, name, lambda client: self._download(client, reference, digest, output), output)
+            return self._ask(
+                reference, name, lambda client: self._download(client, reference, digest, output), output, credentials
+            )
         except _NotGot as error:
             again = f"in anew with --image-lock-upgrade={reference}"
             raise error.translated(
                 f"{reference} is pinned to {digest}, which was asked of {error.place.shown}; it",
                 connect=f"Connect, or p{again}.",
-                refused=f"P{again}, or log in with `{error.login}`.",
+                refused=f"P{again}, or {error.log_in}.",
             ) from error
 
     def _known(self, reference: str, digest: str) -> OciImage | None:
@@ -100,30 +104,40 @@ class Registry:
         download.all((layer.blob, layer.size) for layer in image.layers)
         return image
 
-    def _ask(self, reference: str, name: Reference, call: Callable[[Client], _T], output: Output) -> _T:
+    def _ask(
+        self,
+        reference: str,
+        name: Reference,
+        call: Callable[[Client], _T],
+        output: Output,
+        credentials: Credentials | None,
+    ) -> _T:
         mirrors: list[str] = []
         with new_session(self._environ) as session:
             for place in places(name, self._environ):
                 try:
-                    return call(self._client(session, place))
+                    return call(self._client(session, place, credentials))
                 except CallFailed as failed:
                     if not place.is_mirror:
-                        raise _NotGot(place, failed, mirrors) from failed
+                        raise _NotGot(place, failed, mirrors, credentials) from failed
                     mirrors.append(f"{place.shown} {failed.verb}: {failed.said}")
                     output(f"{reference}: {mirrors[-1]}; the registry itself is asked")
         raise AssertionError("the registry itself is always among the places")
 
-    def _client(self, session: requests.Session, place: Place) -> Client:
-        return Client(session, place, lambda: find_credentials(place.name, self._environ))
+    def _client(self, session: requests.Session, place: Place, credentials: Credentials | None) -> Client:
+        if credentials is None or place.is_mirror:
+            return Client(session, place, lambda: find_credentials(place.name, self._environ))
+        return Client(session, place, lambda: Login(user=credentials.username, password=credentials.password))
 
 
 class _NotGot(Exception):
     """The registry did not give what was asked, and neither did its mirrors."""
 
-    def __init__(self, place: Place, failed: CallFailed, mirrors: list[str]) -> None:
+    def __init__(self, place: Place, failed: CallFailed, mirrors: list[str], credentials: Credentials | None) -> None:
         super().__init__(failed.said)
         self.place = place
-        self.login = "docker login" if place.name == HUB else f"docker login {place.name}"
+        login = "docker login" if place.name == HUB else f"docker login {place.name}"
+        self.log_in = f"log in with `{login}`" if credentials is None else LOGIN_REFUSED
         self._failed = failed
         self._mirrors = mirrors
 
@@ -137,7 +151,7 @@ class _NotGot(Exception):
         if failed.kind == "untrusted":
             return BaseImageError(f"{said} Name the file of the right CA certificates in SSL_CERT_FILE.")
         if failed.status == 429:
-            return BaseImageError(f"{said} Try again later, or log in with `{self.login}` to get a higher limit.")
+            return BaseImageError(f"{said} Try again later, or {self.log_in} to get a higher limit.")
         if failed.status in (401, 403, 404):
             return BaseImageError(f"{said} {refused}")
         return BaseImageError(f"{said} Try again; if it stays so, the registry or a proxy on the way is damaged.")

@@ -1,0 +1,87 @@
+"""What an engine stores: base images, the layers on them, and what nothing needs any longer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["BasePin", "BuiltLayer", "Credentials", "LayerLabels", "Remnant", "StoredLayer"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BasePin:
+    """What a base reference stands for: a registry digest, or the digest of a bootstrapped archive.
+
+    `digest` is `sha256:` and 64 hex digits; `source` is `registry`, `bootstrap`, or `local` for an image that the
+    user made in the engine himself (its digest is the id of the image, and means something in that engine only).
+    `scratch` is no image at all: no files, an empty configuration, and no digest.
+    """
+
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """What a registry is logged in with."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerLabels:
+    """What a built layer carries in the engine, so that the engine is the only index.
+
+    `key` is the layer key; `generation` is empty unless a forced build replaced the layer; `run` is the
+    run that built it; `namespace` is empty in the cache proper, else the run that owns the throw-away
+    layer. `inputs` are digests or short texts of what the key is made of, to explain a miss.
+    """
+
+    key: str
+    parent: str
+    generation: str
+    run: str
+    namespace: str = ""
+    step: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltLayer:
+    """A finished layer in an engine. `reference` is what the engine starts a container of.
+
+    `size` is bytes including the layers below, `created` seconds since the epoch.
+    """
+
+    labels: LayerLabels
+    reference: str
+    size: int
+    created: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredLayer:
+    """A finished layer of the cache, as housekeeping sees it.
+
+    `own_size` is the bytes that it holds: without the layers below, and without what is not ours (a base image that the
+    user has as an image of his own). What several layers hold, as two of one base image, counts for the newest of them,
+    so that the sum is what all of them hold. `in_use` says that a container needs it now.
+    """
+
+    built: BuiltLayer
+    own_size: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remnant:
+    """Something in the engine's store that no key leads to.
+
+    It is what a dead run left, a replaced generation, a base image or blob that no layer needs, or a broken-off
+    download. `name` is how the engine finds it again, `what` is for people, `size` is the bytes that it holds.
+    """
+
+    name: str
+    what: str
+    size: int

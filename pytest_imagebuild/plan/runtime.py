@@ -1,0 +1,100 @@
+"""What of this package and of pytest goes into containers: a test module imports both wherever it is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from pytest_imagebuild.errors import PythonMissingError, SourceLocation
+
+__all__ = ["FIND_PYTHON", "MODULES", "python_missing", "runtime_files"]
+
+MODULES = (
+    "pytest",
+    "_pytest",
+    "py",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "exceptiongroup",
+    "tomli",
+    "typing_extensions",
+)
+"""pytest and what it imports on any Python that it supports. All of it is, or falls back to, pure Python."""
+
+_LEXERS = {"__init__.py", "_mapping.py", "python.py", "diff.py", "special.py", "_tzdata.py", "_lexer.py"}
+_OURS = ("dockerfile", "image", "worker")
+_PYTHON_GONE = 93
+_PYTHON_OLD = 94
+
+FIND_PYTHON = f"""\
+python=$(command -v python || command -v python3) || exit {_PYTHON_GONE}
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {{ "$python" --version; exit {_PYTHON_OLD}; }}
+"""
+"""The begin of a script that needs the image's Python, as `$python`. See `python_missing`."""
+
+
+def python_missing(what: str, where: SourceLocation | None, exit_code: int, output: str) -> PythonMissingError | None:
+    """Return the error of a script that ended because the image has no Python for it; None for another end.
+
+    `what` begins the sentence: `Tests`.
+    """
+    place = f"{where}: " if where else ""
+    if exit_code == _PYTHON_GONE:
+        return PythonMissingError(
+            f"{place}{what} cannot run in this image: it has neither `python` nor `python3` on PATH. Use add_python in "
+            'from_registry, install one (`.apt_install("python3")`), or start from Image.debian_slim().'
+        )
+    if exit_code == _PYTHON_OLD:
+        return PythonMissingError(
+            f"{place}{what} cannot run in this image: its Python is too old ({output.strip()}), 3.10 is the oldest "
+            "that works. Use add_python in from_registry, or start from Image.debian_slim()."
+        )
+    return None
+
+
+@cache
+def runtime_files() -> tuple[tuple[str, bytes], ...]:
+    """Return the files, each by its path below a folder that is on `sys.path`."""
+    return tuple(
+        (str(path).removeprefix(str(root)).lstrip("/"), path.read_bytes())
+        for root, paths in _shipped()
+        for path in paths
+    )
+
+
+def _shipped() -> Iterator[tuple[Path, list[Path]]]:
+    for module in MODULES:
+        location = _location(module)
+        if location is not None:
+            yield location.parent, _python_files(location)
+    package = Path(__file__).parent.parent
+    ours = [package / "__init__.py", package / "errors.py"]
+    yield package.parent, ours + [path for name in _OURS for path in _python_files(package / name)]
+
+
+def _location(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    # The origin of a package may be compiled, with the Python file beside it.
+    folders = spec.submodule_search_locations
+    return Path(folders[0] if folders else spec.origin)
+
+
+def _python_files(location: Path) -> list[Path]:
+    if location.is_file():
+        return [location]
+    found = []
+    # Walked as text: this is done in every run, and paths as objects cost as much as reading the files does.
+    for folder, folders, names in os.walk(location):
+        folders[:] = sorted({*folders} - {"__pycache__"})
+        is_lexers = folder.endswith("/lexers")
+        found += [
+            Path(folder, name) for name in sorted(names) if name.endswith(".py") and (not is_lexers or name in _LEXERS)
+        ]
+    return found
