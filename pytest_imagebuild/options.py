@@ -107,6 +107,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="resolve what the lockfile pins again: everything, or the packages and base images named",
     )
     flag("--image-build-only", action="store_true", help="build the images of the selected tests; run no test")
+    flag("--image-shell", metavar="NODEID", help="open a shell in the container of this test, instead of running tests")
     flag("--gpu-missing", choices=_GPU_MISSING, help="what becomes of a test for whose gpu= there is no GPU here")
     for name, (kind, text) in INI_KEYS.items():
         parser.addini(name, text, type=kind, default=None)  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 GOVERNED: pytest.StashKey[GovernedCollection] = pytest.StashKey()
 SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
+SHELL_STATUS: pytest.StashKey[int] = pytest.StashKey()
 COUNTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 _CONFIGS: list[pytest.Config] = []
 MARKER = (
@@ -80,6 +81,10 @@ def pytest_configure(config: pytest.Config) -> None:
     _CONFIGS.append(config)
     config.addinivalue_line("markers", MARKER)
     config.addinivalue_line("markers", GPU_MARKER)
+    if (nodeid := config.getoption("image_shell")) is not None:
+        if _distributes(config) or config.getoption("no_image"):
+            raise pytest.UsageError("--image-shell needs a container and a terminal: leave out -n and --no-image.")
+        config.args[:] = [nodeid]
 
 
 def current_config() -> pytest.Config | None:
@@ -128,15 +133,24 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a marked item in its container; under `--image-build-only`, only tell of what could not be built."""
+    """Run a marked item in its container; under `--image-build-only`, only tell of what could not be built.
+
+    Under `--image-shell`, the container is the user's, and no item is run.
+    """
     run = item.config.stash.get(RUN, None)
+    if item.config.getoption("image_shell") is not None:
+        if SHELL_STATUS not in item.config.stash:
+            item.config.stash[SHELL_STATUS] = run_of(item.config).shell(item)
+        return True
     if item.config.getoption("image_build_only") and (run is None or not run.broken(item)):
         return True
     return True if run is not None and run.run(item, nextitem) else None
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send the counts of an xdist worker to the controller."""
+    """Send the counts of an xdist worker to the controller. The status of a shell is that of the run."""
+    if status := session.config.stash.get(SHELL_STATUS, 0):
+        session.exitstatus = status
     run = session.config.stash.get(RUN, None)
     output = getattr(session.config, "workeroutput", None)
     if run is not None and output is not None:

@@ -12,6 +12,7 @@ from itertools import islice
 import pytest
 
 from pytest_imagebuild.dispatch import hosted, reports
+from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.gpus import GpuWarning, warn_of_lost
 from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.dispatch.reports import Phase
@@ -24,7 +25,7 @@ from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.image.resources import shown_memory
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
-from pytest_imagebuild.session.wire import Asked, Message, Output
+from pytest_imagebuild.session.wire import Asked, Message, Output, ShellEnded, Terminal
 
 __all__ = ["Dispatcher"]
 
@@ -98,8 +99,10 @@ class Dispatcher:
         *,
         gpus: Callable[[], GpuInventory],
         leases: Leases,
+        console: Console,
     ) -> None:
         self._requests = requests
+        self._console = console
         self._capabilities = capabilities
         self._start = start
         self._gpus = gpus
@@ -168,6 +171,28 @@ class Dispatcher:
             self._end(line)
         return True
 
+    def shell(self, item: pytest.Item) -> int | None:
+        """Let the user have a shell in the container of `item`. Returns its exit code; None if `item` has none.
+
+        Raises ImageBuildError.
+        """
+        request = self._requests.get(item)
+        if request is None:
+            return None
+        line = self._lines[request.session]
+        if line.broken is not None:
+            raise ImageBuildError(line.broken.text)
+        session = self._session(line, _Turn(item, request, None, None, (str(item.path),)))
+        code = 0
+        try:
+            for message in session.shell():
+                if isinstance(message, ShellEnded):
+                    code = message.code
+                self._console.hears(session, message)
+        finally:
+            self._console.take_back()
+        return code
+
     def finish(self) -> None:
         """Tear down what the sessions still hold, and end them."""
         for line in self._lines.values():
@@ -221,21 +246,35 @@ class Dispatcher:
         phases: list[str] = []
         try:
             session = self._session(line, turn)
-            for message in self._messages(line, session, turn):
-                if line.spares is not None and line.in_place is None and session.collected is not None:
-                    line.in_place = session.collected.isolates
-                    line.spares.prepare(() if line.in_place else turn.upcoming)
-                if session.collected is None and isinstance(message, Output):
-                    continue  # the collection here printed it already
-                if isinstance(message, Asked):
-                    session.answer(hosted.answer(turn.item, message.name))
-                    continue
-                for report in line.replay.reports(turn.item, message):
-                    if report.nodeid == turn.item.nodeid:
-                        phases.append(str(report.when))
-                    yield report
+            for report in self._replayed(line, session, turn):
+                if report.nodeid == turn.item.nodeid:
+                    phases.append(str(report.when))
+                yield report
         except ImageBuildError as error:
+            self._console.take_back()
             yield from self._after_death(line, turn.item, error, phases)
+        finally:
+            self._console.take_back()
+
+    def _replayed(self, line: _Line, session: Session, turn: _Turn) -> Iterator[pytest.TestReport]:
+        """Let an item run; answer what its worker asks, and yield the reports of it."""
+        last: pytest.TestReport | None = None
+        for message in self._messages(line, session, turn):
+            if line.spares is not None and line.in_place is None and session.collected is not None:
+                line.in_place = session.collected.isolates
+                line.spares.prepare(() if line.in_place else turn.upcoming)
+            if isinstance(message, Terminal) and message.shown and last is not None:
+                reports.shown_by_debugger(last, turn.item.config)
+            if self._console.hears(session, message):
+                continue
+            if session.collected is None and isinstance(message, Output):
+                continue  # the collection here printed it already
+            if isinstance(message, Asked):
+                session.answer(hosted.answer(turn.item, message.name))
+                continue
+            for report in line.replay.reports(turn.item, message):
+                last = report
+                yield report
 
     def _warn_once(self, line: _Line, turn: _Turn) -> None:
         if not line.warned:

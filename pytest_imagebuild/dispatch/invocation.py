@@ -31,9 +31,6 @@ __all__ = [
 
 _OFF: Mapping[str, Any] = {
     "basetemp": None,  # a folder of the host, under xdist one that no container has
-    "usepdb": False,
-    "usepdb_cls": None,
-    "trace": False,
     "collectonly": False,
     "keyword": "",
     "markexpr": "",
@@ -72,6 +69,7 @@ _OURS = {
     "image_locked",
     "image_lock_upgrade",
     "image_build_only",
+    "image_shell",
 }
 _OUR_PLUGINS = {"imagebuild", "pytest_imagebuild.plugin", "xdist", "xdist.plugin"}
 _PASSED_ON = ("CI", "BUILD_NUMBER", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_THEME")
@@ -87,6 +85,8 @@ def worker_options(config: pytest.Config) -> dict[str, Any]:
     }
     options.update({name: value for name, value in _OFF.items() if name in options})
     options["plugins"] = [name for name in config.option.plugins if name not in _OUR_PLUGINS]
+    if debugger := config.getoption("usepdb_cls", None):
+        options["usepdb_cls"] = list(debugger)
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None
     if config.pluginmanager.has_plugin("terminalreporter"):

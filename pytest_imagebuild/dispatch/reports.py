@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-__all__ = ["Phase", "failed", "passed", "publish", "setup_error", "skipped", "tear_down"]
+__all__ = ["Phase", "failed", "passed", "publish", "setup_error", "shown_by_debugger", "skipped", "tear_down"]
 
 Phase = Literal["setup", "call", "teardown"]
 
@@ -49,6 +49,13 @@ def failed(item: pytest.Item, text: str, *, when: Phase, sections: Sequence[tupl
 def passed(item: pytest.Item, *, when: Phase) -> pytest.TestReport:
     """Return a passed report of `item`: closes an item whose worker is gone."""
     return _report(item, "passed", None, when)
+
+
+def shown_by_debugger(report: pytest.TestReport, config: pytest.Config) -> None:
+    """Note that a report has been shown, in lines of its own: pytest does not repeat it in its summary then."""
+    report._pdbshown = True  # type: ignore[attr-defined]  # noqa: SLF001
+    if config.pluginmanager.has_plugin("terminalreporter"):
+        config.get_terminal_writer()._current_line = ""  # noqa: SLF001 - what was printed inside, it cannot know
 
 
 def skipped(item: pytest.Item, reason: str) -> pytest.TestReport:

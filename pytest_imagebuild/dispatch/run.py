@@ -10,6 +10,7 @@ import pytest
 
 from pytest_imagebuild.build.progress import Display
 from pytest_imagebuild.dispatch import reports
+from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
@@ -49,6 +50,7 @@ class Run:
         self._options = options
         self.display = display
         self.identity = _run_identity(config)
+        self.console = Console(config)
         self.labels: list[str] = []
         """What the ids of tests show that run in one of several images."""
         self._workspace: Workspace | None = None
@@ -96,6 +98,21 @@ class Run:
             reports.publish(item, nextitem, reports_of_missing(item, self._without_gpu[item], fail=fail))
             return True
         return self._dispatcher is not None and self._dispatcher.run(item, nextitem)
+
+    def shell(self, item: pytest.Item) -> int:
+        """Let the user have a shell in the container of `item`. Returns its exit code. Raises pytest.UsageError."""
+        if item in self._without_gpu:
+            raise pytest.UsageError(f"--image-shell: {self._without_gpu[item]}")
+        self.display.note(f"a shell in the container of {item.nodeid}; pytest ends with it")
+        try:
+            code = self._dispatcher.shell(item) if self._dispatcher is not None else None
+        except ImageBuildError as error:
+            raise pytest.UsageError(str(error)) from error
+        if code is None:
+            raise pytest.UsageError(
+                f"--image-shell: {item.nodeid} runs on the host: it has no image, and no container."
+            )
+        return code
 
     def begin(self, wanted: Mapping[SessionKey, OwnRun]) -> dict[SessionKey, Session | Exception]:
         """Build the images of sessions that collect by themselves and start them, or return what keeps them from it.
@@ -201,7 +218,15 @@ class Run:
         built = self._build(list(dict.fromkeys(request.session.image for request in requests.values())))
         engine, leases = self.workspace.engine, self.workspace.builder.leases
         starter = self._sessions()
-        dispatcher = Dispatcher(self._config, requests, starter, engine.capabilities(), gpus=engine.gpus, leases=leases)
+        dispatcher = Dispatcher(
+            self._config,
+            requests,
+            starter,
+            engine.capabilities(),
+            gpus=engine.gpus,
+            leases=leases,
+            console=self.console,
+        )
         for key in dispatcher.sessions:
             outcome = built[key.image]
             if not isinstance(outcome, BuiltLayer):

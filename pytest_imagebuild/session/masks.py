@@ -57,7 +57,10 @@ class MessageMask:
             yield from messages
             return
         for message in messages:
-            if isinstance(message, Output):
+            if isinstance(message, Output) and message.stream == "terminal":
+                # Piece by piece: whoever types wants to see it at once.
+                yield replace(message, data=self._masking.text(message.data))
+            elif isinstance(message, Output):
                 stream = self._streams.setdefault(message.stream, StreamMask(self._masking))
                 yield from _output(message.stream, stream.feed(message.data))
             else:

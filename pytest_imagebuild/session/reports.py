@@ -71,6 +71,8 @@ def mend_collect_report(data: Mapping[str, Any]) -> dict[str, Any]:
     }
     report["longrepr"] = _longrepr(data.get("longrepr"), report)
     del report["location"]
+    if data.get("_pdbshown") is True:
+        report["_pdbshown"] = True
     return report
 
 

@@ -7,7 +7,7 @@ import signal as signals
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import NoReturn
 
@@ -34,7 +34,9 @@ from pytest_imagebuild.session.wire import (
     Parser,
     Ready,
     Report,
+    ShellEnded,
     Summary,
+    Terminal,
     WarningSeen,
 )
 from pytest_imagebuild.worker.protocol import PROTOCOL
@@ -119,6 +121,7 @@ class Session:
         self._start_timeout = start_timeout
         self._sender = threading.Thread(target=self._send_setup, name="imagebuild-setup", daemon=True)
         self._send_error = ""
+        self._sending = threading.Lock()
         self._parser = Parser()
         self._parsed: Iterator[Message] = iter(())
         self._masking = masking or Masking()
@@ -207,6 +210,44 @@ class Session:
         """Answer what was `Asked` last: `value`, or `error` or `skipped` with a text."""
         self._send({"type": "answer", **answer})
 
+    def shell(self) -> Iterator[Message]:
+        """Run a shell in the container; yield what comes of it, `ShellEnded` last.
+
+        Raises WorkerFailedToStart or WorkerDied.
+        """
+        yield from self.collection()
+        if self._interrupted is not None:
+            raise self._interrupted
+        self._send({"type": "shell"})
+        while True:
+            match self._receive(None):
+                case Output() | Terminal() as message:
+                    yield message
+                case ShellEnded() as message:
+                    yield message
+                    return
+                case message:
+                    self._die_of(message)
+
+    def lend_terminal(self, *, whole: bool, size: tuple[int, int], kind: str | None) -> None:
+        """Answer `Terminal`: there is one of `size` rows and columns, or if it is not `whole`, only an input.
+
+        `kind` is what TERM calls it.
+        """
+        self._send({"type": "terminal", "whole": whole, "rows": size[0], "columns": size[1], "term": kind})
+
+    def refuse_terminal(self) -> None:
+        """Answer `Terminal`: there is none."""
+        self._send({"type": "answer", "value": None})
+
+    def resize_terminal(self, size: tuple[int, int]) -> None:
+        """Tell the rows and columns that the terminal has now."""
+        self._send({"type": "resize", "rows": size[0], "columns": size[1]})
+
+    def type(self, keys: bytes) -> None:
+        """Pass on what was typed, b"" for the end of the input. May be called from another thread."""
+        self._send({"type": "input", "data": keys.decode("latin-1")})
+
     def finish(self, timeout: float | None = None) -> Iterator[Message]:
         """End the worker in good order; yield the reports of fixtures that fail at their end. Stops the container.
 
@@ -268,7 +309,7 @@ class Session:
             case Interrupted():
                 self._interrupted = WorkerDied(detail=message.reason)
                 yield message
-            case Output() | WarningSeen() | JUnitProperty():
+            case Output() | WarningSeen() | JUnitProperty() | Terminal():
                 yield message
             case None:
                 self._time_out(self._start_timeout or 0.0, "The worker had not collected its tests")
@@ -276,19 +317,17 @@ class Session:
                 self._die_of(message)
 
     def _messages_of(self, item: str, timeout: float | None) -> Iterator[Message]:
-        deadline = _deadline(timeout)
+        clock = _Clock(timeout)
         while self._interrupted is None:
-            match self._receive(deadline):
+            match self._receive(clock.deadline):
                 case Report() as report:
                     # A fixture that outlived the item before may fail at its end only now.
                     yield self._mended(report, {item, self._last or item})
                 case Output() | WarningSeen() | JUnitProperty() | Measured() as message:
                     yield message
-                case Asked() as message:
-                    begun = time.monotonic()
-                    yield message
-                    # What the host does meanwhile is not the item's time.
-                    deadline = None if deadline is None else deadline + time.monotonic() - begun
+                case Asked() | Terminal() as message:
+                    with clock.stopped_by(message):
+                        yield message
                 case Done(item=done) as message if done == item:
                     self._last = item
                     yield message
@@ -313,6 +352,9 @@ class Session:
                     yield self._mended(report, {self._last})
                 case Output() | WarningSeen() | JUnitProperty() | Measured() | Summary() as message:
                     yield message
+                case Terminal(open=True):
+                    # A fixture's end, while other things go on here.
+                    self.refuse_terminal()
                 case Finished():
                     finished = True
                     deadline = _deadline(_EXIT_SECONDS)
@@ -376,7 +418,8 @@ class Session:
             self._send_error = "The container does not read what it is sent."
             return
         try:
-            self._container.channel.send(_line(request))
+            with self._sending:
+                self._container.channel.send(_line(request))
         except EngineError as error:
             self._send_error = str(error)
 
@@ -439,6 +482,24 @@ class Session:
             return self._container.wait(_EXIT_SECONDS)
         except (EngineError, TimeoutError) as error:
             return ExitStatus(code=None, detail=str(error))
+
+
+class _Clock:
+    """The time that an item has left. What the host does for it, and what the user does in a debugger, is not in it."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.deadline = _deadline(seconds)
+        self._left: float | None = None
+
+    @contextmanager
+    def stopped_by(self, message: Asked | Terminal) -> Iterator[None]:
+        """Stand still until a question is answered, or from the message that borrows the terminal to its return."""
+        runs = self.deadline is not None
+        if self.deadline is not None:
+            self._left, self.deadline = self.deadline - time.monotonic(), None
+        yield
+        if self._left is not None and (runs if isinstance(message, Asked) else not message.open):
+            self.deadline, self._left = _deadline(self._left), None
 
 
 class _Tail:

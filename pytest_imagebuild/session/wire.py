@@ -34,7 +34,9 @@ __all__ = [
     "Parser",
     "Ready",
     "Report",
+    "ShellEnded",
     "Summary",
+    "Terminal",
     "WarningSeen",
 ]
 
@@ -185,6 +187,24 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Terminal:
+    """A debugger or a shell wants the user's terminal and waits for it (`open`), or gives it back.
+
+    With `shown`, the failure that was reported last is shown on it.
+    """
+
+    open: bool
+    shown: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShellEnded:
+    """The shell that was asked for is over. `code` is its exit code."""
+
+    code: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
     """An item is through. `stop` is the text of `session.shouldstop`, if something in the container has set it."""
 
@@ -203,7 +223,7 @@ class Interrupted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """Text that went past pytest's capture. `stream` is `stdout` or `stderr`."""
+    """Text that went past pytest's capture. `stream` is `stdout`, `stderr`, or the `terminal` that was lent."""
 
     stream: str
     data: str
@@ -241,6 +261,8 @@ Message = (
     | Measured
     | Summary
     | Asked
+    | Terminal
+    | ShellEnded
     | Done
     | Interrupted
     | Output
@@ -522,6 +544,10 @@ def _arcs(value: object) -> list[tuple[int, int]]:
     raise WireError(msg)
 
 
+def _read_terminal(fields: _Fields) -> Message:
+    return Terminal(open=fields.take("open", bool), shown=fields.take("shown", bool))
+
+
 def _read_done(fields: _Fields) -> Message:
     return Done(item=fields.take("item", str), stop=fields.optional("stop", str))
 
@@ -535,7 +561,7 @@ def _read_interrupted(fields: _Fields) -> Message:
 
 
 def _read_output(fields: _Fields) -> Message:
-    return Output(stream=fields.choose("stream", "stdout", "stderr"), data=fields.take("data", str))
+    return Output(stream=fields.choose("stream", "stdout", "stderr", "terminal"), data=fields.take("data", str))
 
 
 def _read_failure(fields: _Fields) -> Message:
@@ -563,6 +589,8 @@ _READERS: Mapping[str, Callable[[_Fields], Message]] = {
     "coverage": _read_coverage,
     "summary": lambda fields: Summary(text=fields.take("text", str)),
     "asked": lambda fields: Asked(name=fields.take("name", str)),
+    "terminal": _read_terminal,
+    "shell": lambda fields: ShellEnded(code=fields.take("code", int)),
     "done": _read_done,
     "interrupted": _read_interrupted,
     "output": _read_output,

@@ -27,10 +27,10 @@ _OWN_OPTIONS = ("file_or_dir", "inifilename", "plugins", "rootdir")
 """Options that come as arguments here."""
 
 
-def run(setup: dict[str, Any], requests: Requests, wire: Wire) -> int:
+def run(setup: dict[str, Any], requests: Requests, wire: Wire, typed: int) -> int:
     """Run pytest as the worker. Returns the exit status: 0 if the controller has ended it, else pytest's."""
     os.environ["PYTEST_VERSION"] = pytest.__version__
-    plugin = WorkerPlugin(setup, requests, wire)
+    plugin = WorkerPlugin(setup, requests, wire, typed)
     try:
         config = _build(setup, plugin)
         try:

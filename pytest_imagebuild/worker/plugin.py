@@ -22,6 +22,8 @@ from pytest_imagebuild.worker import hosted
 from pytest_imagebuild.worker.arguments import accept, ini_keys, options
 from pytest_imagebuild.worker.channel import Requests, Wire
 from pytest_imagebuild.worker.collected import CollectedTree
+from pytest_imagebuild.worker.debugging import Debugging
+from pytest_imagebuild.worker.interactive import Interactive, run_shell
 from pytest_imagebuild.worker.junit import JUnitProperties
 from pytest_imagebuild.worker.measuring import MISSING, Measuring
 from pytest_imagebuild.worker.protocol import PROTOCOL
@@ -51,7 +53,7 @@ _NO_COVERAGE = {
 class WorkerPlugin:
     """Serves the requests of the controller from inside a pytest session."""
 
-    def __init__(self, setup: dict[str, Any], requests: Requests, wire: Wire) -> None:
+    def __init__(self, setup: dict[str, Any], requests: Requests, wire: Wire, typed: int) -> None:
         self._setup = setup
         self._requests = requests
         self._wire = wire
@@ -66,6 +68,7 @@ class WorkerPlugin:
         self._tree = CollectedTree() if setup["describe"] else None
         self._known: dict[str, Any] = {"options": [], "ini_keys": []}
         self._words: Words | None = None
+        self._interactive = Interactive(typed, self._ask_for_terminal, self._give_terminal_back)
         hosted.answer_with(self._ask)
         self._known_there: list[str] = []
         self.measuring: Measuring | None = None
@@ -99,6 +102,7 @@ class WorkerPlugin:
         if self._setup["shows"]:
             return
         QuietReporter.take_over(config)
+        config.pluginmanager.register(Debugging(self._interactive))
         if self._tree is not None:
             config.pluginmanager.register(self._tree)
             self._words = Words(config, self._setup["width"])
@@ -151,8 +155,11 @@ class WorkerPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Serve requests until the controller has no more."""
-        while not self._finished and (request := self._requests.next())["type"] == "run":
-            self._run(session, request)
+        while not self._finished and (request := self._requests.next())["type"] in ("run", "shell"):
+            if request["type"] == "shell":
+                self._wire.send({"type": "shell", "code": run_shell(self._interactive, self._shell_path())})
+            else:
+                self._run(session, request)
         self._known_there = [] if self._finished else request.get("known", [])
         self._tear_down_to(session, None)
         self.served = True
@@ -280,6 +287,7 @@ class WorkerPlugin:
             self._tear_down_to(session, item)
         self._last, self._promised = item, self._items.get(request["next"] or "")
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=self._promised)
+        self._interactive.close()
         stop = str(session.shouldstop) if session.shouldstop else None
         self._wire.send({"type": "done", "item": request["item"], "stop": stop})
 
@@ -292,6 +300,19 @@ class WorkerPlugin:
         if "skipped" in answer:
             pytest.skip(answer["skipped"])
         return answer["value"]
+
+    def _ask_for_terminal(self, shown: bool) -> Any:
+        self._wire.send({"type": "terminal", "open": True, "shown": shown})
+        return self._requests.answer()["value"]
+
+    def _give_terminal_back(self) -> None:
+        self._wire.send({"type": "terminal", "open": False, "shown": False})
+
+    def _shell_path(self) -> list[str]:
+        """Return the folders in which a shell finds what tests import; pytest too, if the image has none."""
+        home = str(Path(pytest.__file__).parents[1])
+        ours = str(Path(__file__).parents[2])
+        return [*self._setup["path"], *([home] if home == ours else [])]
 
     def _measuring(self) -> Measuring | None:
         settings = self._setup["coverage"]

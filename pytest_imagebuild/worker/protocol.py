@@ -1,9 +1,10 @@
 """The wire between controller and worker. Runs in the container too: imports the standard library only.
 
 Both directions carry newline-delimited JSON in ASCII, one object a line, with its kind under `type`.
-Controller to container: `setup` (followed by `payload` raw bytes), `collect`, `run`, `answer`, `dump`, `finish`.
+Controller to container: `setup` (followed by `payload` raw bytes), `collect`, `run`, `shell`, `answer`, `terminal`,
+`resize`, `input`, `dump`, `finish`.
 Container to controller: `ready`, `nodes`, `collected`, `missing`, `report`, `warning`, `junit`, `coverage`, `asked`,
-`done`, `interrupted`, `summary`, `output`, `error`, `finished`, `exited`.
+`terminal`, `done`, `shell`, `interrupted`, `summary`, `output`, `error`, `finished`, `exited`.
 """
 
 from __future__ import annotations

@@ -12,15 +12,21 @@ import codecs
 import contextlib
 import faulthandler
 import io
+import json
 import os
 import select
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode
 from pytest_imagebuild.worker.streams import Inbox, Outbox, read_available
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.worker.console import Console
 
 __all__ = ["DUMP_SIGNAL", "main"]
 
@@ -32,6 +38,7 @@ _HIGH_WATER = 4 * 1024 * 1024
 _PIPE_CAPACITY = 1024 * 1024
 _WIRE_CHUNK = 65536
 _LAST_WORDS_SECONDS = 10.0
+_SETTLE_MILLISECONDS = 5
 _decoder = codecs.getincrementaldecoder("utf-8")
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -46,18 +53,19 @@ def main() -> int:
     wire, wire_end = os.pipe()
     out, out_end = os.pipe()
     err, err_end = os.pipe()
+    typed_end, typed = os.pipe()
     signal.signal(DUMP_SIGNAL, signal.SIG_IGN)
     child = os.fork()
     if child == 0:
-        for fd in (requests, wire, out, err):
+        for fd in (requests, wire, out, err, typed):
             os.close(fd)
-        return _become_worker(requests_end, wire_end, out_end, err_end)
-    for fd in (requests_end, wire_end, out_end, err_end):
+        return _become_worker(requests_end, wire_end, out_end, err_end, typed_end)
+    for fd in (requests_end, wire_end, out_end, err_end, typed_end):
         os.close(fd)
-    return _Supervisor(child, requests=requests, wire=wire, out=out, err=err).serve()
+    return _Supervisor(child, requests=requests, wire=wire, out=out, err=err, typed=typed).serve()
 
 
-def _become_worker(requests: int, wire: int, out: int, err: int) -> int:
+def _become_worker(requests: int, wire: int, out: int, err: int, typed: int) -> int:
     """Be a plain Python process in a session of its own, whose streams are the pipes; then be the worker."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
@@ -74,20 +82,22 @@ def _become_worker(requests: int, wire: int, out: int, err: int) -> int:
             text.reconfigure(line_buffering=True)
     from pytest_imagebuild.worker import worker  # noqa: PLC0415 - only the child needs it
 
-    return worker.main(requests, wire)
+    return worker.main(requests, wire, typed)
 
 
 class _Supervisor:
     """The loop of the parent. `child` is the worker's process id, the rest are the near ends of its pipes."""
 
-    def __init__(self, child: int, *, requests: int, wire: int, out: int, err: int) -> None:
+    def __init__(self, child: int, *, requests: int, wire: int, out: int, err: int, typed: int) -> None:
         self._child = child
+        self._typed = typed
         self._status: int | None = None
         self._ooms = _oom_kills()
         self._poll = select.poll()
         self._inbox = Inbox()
         self._to_child = Outbox(requests, self._poll)
         self._to_controller = Outbox(1, self._poll)
+        self._console: Console | None = None
         self._wire = wire
         self._tail = bytearray()
         self._outputs = {out: ("stdout", _decoder("replace")), err: ("stderr", _decoder("replace"))}
@@ -135,9 +145,41 @@ class _Supervisor:
         for kind, part in self._inbox.feed(data):
             if kind == "dump":
                 self._signal_child(DUMP_SIGNAL)
+            elif kind in ("terminal", "resize", "input"):
+                self._on_console(kind, json.loads(part))
             else:
-                with contextlib.suppress(BrokenPipeError):
-                    self._to_child.send(part)
+                self._tell_child(part)
+
+    def _on_console(self, kind: str, request: Mapping[str, Any]) -> None:
+        """Do what the controller's terminal did."""
+        if kind == "terminal":
+            self._open_console(request)
+        elif self._console is not None:
+            with contextlib.suppress(OSError):
+                if kind == "resize":
+                    self._console.resize(request)
+                else:
+                    self._console.type(request["data"])
+
+    def _open_console(self, request: Mapping[str, Any]) -> None:
+        """Make what the worker asked for, and answer it."""
+        if self._console is None:
+            from pytest_imagebuild.worker.console import Console  # noqa: PLC0415 - few runs need it
+
+            self._console = Console(self._typed, self._poll)
+        place, output = self._console.open(request), self._console.output
+        if (writer := self._console.writes_to) is not None:
+            self._callbacks[writer] = self._on_room
+        if output is not None and output not in self._outputs:
+            self._outputs[output] = ("terminal", _decoder("replace"))
+            self._callbacks[output] = self._on_output
+            self._output_poll.register(output, select.POLLIN)
+            self._poll.register(output, select.POLLIN)
+        self._tell_child(encode({"type": "answer", "value": place}))
+
+    def _tell_child(self, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._to_child.send(data)
 
     def _on_wire(self, fd: int) -> None:
         data = os.read(fd, _WIRE_CHUNK)
@@ -145,7 +187,8 @@ class _Supervisor:
             self._poll.unregister(fd)
             return
         # What a test printed before its report was sent is in the pipes by now, so it goes first.
-        for output, _ in self._output_poll.poll(0):
+        # The kernel takes a moment to bring it through a pseudo-terminal.
+        for output, _ in self._output_poll.poll(_SETTLE_MILLISECONDS if self._console is not None else 0):
             self._forward_output(output)
         # Other messages may only come between whole lines.
         head, newline, rest = data.rpartition(b"\n")
@@ -169,6 +212,9 @@ class _Supervisor:
     def _on_room(self, fd: int) -> None:
         if fd == self._to_controller.fd:
             self._to_controller.flush()
+            return
+        if self._console is not None and fd == self._console.writes_to:
+            self._console.flush()
             return
         try:
             self._to_child.flush()

@@ -18,8 +18,11 @@ from pytest_imagebuild.worker.unpack import unpack
 __all__ = ["main"]
 
 
-def main(requests_fd: int, wire_fd: int) -> int:
-    """Be told what to be, then run pytest and serve the controller. Returns the exit status."""
+def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
+    """Be told what to be, then run pytest and serve the controller. Returns the exit status.
+
+    `typed_fd` is where what the user types for a debugger comes, where there is no terminal.
+    """
     wire = Wire(wire_fd)
     requests = Requests(requests_fd)
     try:
@@ -31,7 +34,7 @@ def main(requests_fd: int, wire_fd: int) -> int:
             return 1
         from pytest_imagebuild.worker.config import run  # noqa: PLC0415 - it imports pytest
 
-        return run(setup, requests, wire)
+        return run(setup, requests, wire, typed_fd)
     except Exception:  # noqa: BLE001 - the last frame of the process: the controller shall see whatever it was
         wire.send({"type": "error", "text": traceback.format_exc()})
         return 1

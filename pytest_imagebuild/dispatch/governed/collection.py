@@ -218,16 +218,18 @@ class GovernedCollection:
         if session is None:
             tree.failure = self._failures[place]
             return tree
-        replay = Replay(self._config, {})
+        replay, console = Replay(self._config, {}), self._run().console
         try:
             for message in session.collection():
                 if isinstance(message, Nodes):
                     tree.add(message.nodes)
-                else:
+                elif not console.hears(session, message):
                     replay.collection(message)
         except ImageBuildError as error:
             tree.failure = f"The tests could not be collected in the container.\n{self._unless_alone(error)}"
             return tree
+        finally:
+            console.take_back()
         for problem in session.collected.errors if session.collected else ():
             tree.lacks(self._config.rootpath / problem.nodeid, problem, arguments)
         return tree
