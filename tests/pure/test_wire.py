@@ -31,7 +31,9 @@ from pytest_imagebuild.session.wire import (
     Parser,
     Ready,
     Report,
+    ShellEnded,
     Summary,
+    Terminal,
     WarningSeen,
 )
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode
@@ -67,6 +69,8 @@ MESSAGES = [
     ({"type": "collected", "items": 0, "errors": [], "header": ["seed: 3"]},
      Collected(items=0, errors=(), header=("seed: 3",))),
     ({"type": "asked", "name": "database"}, Asked(name="database")),
+    ({"type": "terminal", "open": True, "shown": False}, Terminal(open=True, shown=False)),
+    ({"type": "shell", "code": 3}, ShellEnded(code=3)),
     ({"type": "summary", "text": "t"}, Summary(text="t")),
     ({"type": "missing", "item": "a", "outcome": "failed", "reason": "r"},
      Missing(item="a", outcome="failed", reason="r")),
@@ -76,6 +80,7 @@ MESSAGES = [
     ({"type": "interrupted", "kind": "exit", "reason": "r", "returncode": 3},
      Interrupted(kind="exit", reason="r", returncode=3)),
     ({"type": "output", "stream": "stderr", "data": "é\n"}, Output(stream="stderr", data="é\n")),
+    ({"type": "output", "stream": "terminal", "data": "a\x1b[A"}, Output(stream="terminal", data="a\x1b[A")),
     ({"type": "error", "text": "t"}, Failure(text="t")),
     ({"type": "finished"}, Finished()),
     ({"type": "exited", "code": None, "signal": 11, "oom": True}, Exited(code=None, signal=11, oom=True)),
