@@ -14,6 +14,7 @@ import pytest
 from pytest_imagebuild.dispatch import hosted, reports
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.gpus import GpuWarning, warn_of_lost
+from pytest_imagebuild.dispatch.invocation import collected_by
 from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
@@ -182,7 +183,7 @@ class Dispatcher:
         line = self._lines[request.session]
         if line.broken is not None:
             raise ImageBuildError(line.broken.text)
-        session = self._session(line, _Turn(item, request, None, None, (str(item.path),)))
+        session = self._session(line, _Turn(item, request, None, None, (collected_by(item),)))
         code = 0
         try:
             for message in session.shell():
@@ -227,7 +228,7 @@ class Dispatcher:
 
     def _upcoming(self, item: pytest.Item | None) -> Sequence[str]:
         """Return the files of `item` and those after it, as far as sessions are started ahead."""
-        return [str(each.path) for each in islice(self._in_order(item), AHEAD)]
+        return [collected_by(each) for each in islice(self._in_order(item), AHEAD)]
 
     def _in_order(self, item: pytest.Item | None) -> Iterator[pytest.Item]:
         while item is not None:
@@ -297,7 +298,7 @@ class Dispatcher:
             # Something else than pytest's own loop chooses what runs.
             self._drop(line)
         if line.spares is not None and line.in_place is False:
-            line.session = line.spares.take(str(turn.item.path))
+            line.session = line.spares.take(collected_by(turn.item))
             line.spares.prepare(turn.upcoming)
         elif line.session is None:
             starting, line.starting = line.starting, None
@@ -305,7 +306,7 @@ class Dispatcher:
         return line.session
 
     def _line(self, config: pytest.Config, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
-        files = tuple(dict.fromkeys(str(item.path) for item in items))
+        files = tuple(dict.fromkeys(map(collected_by, {item.path: item for item in items}.values())))
         names = {plain_nodeid(item): item.nodeid for item in items}
         replay = Replay(config, names, getattr(items[0], "image_label", ""))
         if key.isolation == "session":

@@ -6,19 +6,20 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 
 from pytest_imagebuild.options import INI_KEYS
-from pytest_imagebuild.session.tree import ProjectTree
+from pytest_imagebuild.session.tree import ProjectTree, read_tree
 
 __all__ = [
     "OwnRun",
+    "collected_by",
     "environment",
     "import_path",
     "ini_names",
@@ -26,6 +27,8 @@ __all__ = [
     "own_arguments",
     "own_options",
     "parsed_so_far",
+    "project_root",
+    "trees_outside",
     "worker_options",
 ]
 
@@ -72,6 +75,8 @@ _OURS = {
     "image_shell",
 }
 _OUR_PLUGINS = {"imagebuild", "pytest_imagebuild.plugin", "xdist", "xdist.plugin"}
+_READ_ABOVE = ("conftest.py", "__init__.py")
+"""What pytest reads in the folders above a test file."""
 _PASSED_ON = ("CI", "BUILD_NUMBER", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS", "PYTEST_THEME")
 """Variables that change what pytest does or prints: it shortens assertion texts unless CI is set."""
 
@@ -163,13 +168,54 @@ def ini_names() -> list[str]:
     return list(INI_KEYS)
 
 
-def import_path(tree: ProjectTree, source_root: str) -> list[str]:
+def import_path(trees: Sequence[ProjectTree], source_root: str) -> list[str]:
     """Return the folders to put in front of the worker's `sys.path`.
 
     Local Python sources come first, then the folders of the project that this process imports from.
     """
     folders = [path for entry in sys.path if (path := Path(entry or os.curdir)).is_dir()]
-    return [source_root, *dict.fromkeys(str(place) for folder in folders if (place := tree.place(folder)))]
+    places = [place for folder in folders for tree in trees if (place := tree.place(folder))]
+    return [source_root, *dict.fromkeys(map(str, places))]
+
+
+def project_root(config: pytest.Config) -> Path:
+    """Return the folder of the whole project: the root directory, or the one above it that has the ini file."""
+    beside = config.inipath.parent if config.inipath is not None else config.rootpath
+    return beside if config.rootpath.is_relative_to(beside) else config.rootpath
+
+
+def trees_outside(config: pytest.Config) -> list[ProjectTree]:
+    """Return what pytest reads outside of the project: folders in which tests are to be run, and an ini file.
+
+    With them come conftest files and packages in the folders above, and above the project.
+    """
+    root = project_root(config)
+    folders = {path if path.is_dir() else path.parent for path in _named(config) if path.exists()}
+    outside = [folder for folder in folders if not (folder.is_relative_to(root) or root.is_relative_to(folder))]
+    tops = sorted(folder for folder in outside if not any(other in folder.parents for other in outside))
+    above = dict.fromkeys(parent for folder in (root, *tops) for parent in folder.parents)
+    read = [parent / name for parent in above for name in _READ_ABOVE]
+    if config.inipath is not None and not config.inipath.is_relative_to(root):
+        read.append(config.inipath)
+    alone = [ProjectTree(root=path.parent, paths=(PurePath(path.name),)) for path in read if path.is_file()]
+    return [*alone, *map(read_tree, tops)]
+
+
+def collected_by(item: pytest.Item) -> str:
+    """Return what a worker is told to collect for an item: outside of the root directory, node ids depend on it."""
+    path, config = item.path, item.config
+    if path.is_relative_to(config.rootpath):
+        return str(path)
+    named = [each for each in _named(config) if path.is_relative_to(each)]
+    return str(max(named, key=lambda each: len(each.parts), default=path))
+
+
+def _named(config: pytest.Config) -> list[Path]:
+    """Return the paths of the command line."""
+    # While pytest still reads it, there are no final arguments.
+    arguments = config.args or config.known_args_namespace.file_or_dir
+    here = config.invocation_params.dir
+    return [Path(os.path.abspath(here / argument.partition("::")[0])) for argument in arguments]  # noqa: PTH100 - links stay
 
 
 def environment() -> dict[str, str]:

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from pytest_imagebuild.dispatch.invocation import (
     ini_names,
     only_shows,
     own_options,
+    project_root,
+    trees_outside,
     worker_options,
 )
 from pytest_imagebuild.dispatch.requests import SessionKey
@@ -81,7 +82,7 @@ class SessionStarter:
             payload=self._payload(key, tools),
             directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),
             cwd=str(self._config.invocation_params.dir),
-            path=tuple(import_path(self._tree, SOURCE_ROOT)),
+            path=tuple(import_path(self._trees, SOURCE_ROOT)),
             environment=self._variables(key, variables, secrets),
             **self._command_line(key, files),
             ini_names=tuple(ini_names()),
@@ -156,14 +157,15 @@ class SessionStarter:
     def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> bytes:
         """Return the files that a container gets. They are the same for every one of many of an image."""
         if key.isolation == "session":
-            return payload(self._tree, key.image.local_sources, tools)
+            return payload(self._trees, key.image.local_sources, tools)
         if key.image not in self._payloads:
-            self._payloads[key.image] = payload(self._tree, key.image.local_sources, tools)
+            self._payloads[key.image] = payload(self._trees, key.image.local_sources, tools)
         return self._payloads[key.image]
 
     @cached_property
-    def _tree(self) -> ProjectTree:
-        return read_tree(Path(self._config.rootpath), self._workspace.options.sync)
+    def _trees(self) -> tuple[ProjectTree, ...]:
+        project = read_tree(project_root(self._config), self._workspace.options.sync)
+        return (*trees_outside(self._config), project)
 
 
 def _writes_junit(config: pytest.Config) -> bool:

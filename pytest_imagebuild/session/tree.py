@@ -77,16 +77,17 @@ def read_tree(root: Path, patterns: Iterable[str] = ()) -> ProjectTree:
     return ProjectTree(root=root, paths=tuple(paths))
 
 
-def payload(tree: ProjectTree, sources: Iterable[LocalSource], files: Iterable[FileEntry] = ()) -> bytes:
-    """Return the tar of a tree, of local sources and of `files`; what comes later wins."""
+def payload(trees: Iterable[ProjectTree], sources: Iterable[LocalSource], files: Iterable[FileEntry] = ()) -> bytes:
+    """Return the tar of trees, of local sources and of `files`; what comes later wins."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for path in tree.paths:
-            if not _add_path(archive, tree.root / path, MAX_BYTES - stream.tell()):
-                raise ImageBuildError(
-                    f"The project tree {tree.root} is larger than {MAX_BYTES >> 20} MiB. Ignore what tests do not "
-                    "need in .gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."
-                )
+        for tree in trees:
+            for path in tree.paths:
+                if not _add_path(archive, tree.root / path, MAX_BYTES - stream.tell()):
+                    raise ImageBuildError(
+                        f"The project tree {tree.root} is larger than {MAX_BYTES >> 20} MiB. Ignore what tests do not "
+                        "need in .gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."
+                    )
         for source in sources:
             for entry in read_source(source):
                 _add_entry(archive, entry)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,7 @@ def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
     if not describes:
         arguments += setup["args"]
     config = get_config(arguments)
+    _tolerate_plugins_of_the_host(config.pluginmanager)
     # pytest itself stays to the end. It collects garbage many times then, and would look at all of its own each time.
     gc.freeze()
     try:
@@ -87,6 +91,41 @@ def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
         config._ensure_unconfigure()  # noqa: SLF001 - as pytest.main() does
         raise
     return config
+
+
+def _tolerate_plugins_of_the_host(manager: pytest.PytestPluginManager) -> None:
+    """Leave out plugins of `-p` and PYTEST_PLUGINS that are not here: the controller has them, as that of an IDE."""
+    of_argument: Any = manager.consider_pluginarg
+
+    def consider_argument(argument: str) -> None:
+        with _if_it_is_here(argument):
+            of_argument(argument)
+
+    def consider_environment() -> None:
+        for name in filter(None, os.environ.get("PYTEST_PLUGINS", "").split(",")):
+            with _if_it_is_here(name):
+                manager.import_plugin(name, consider_entry_points=True)
+
+    manager.consider_pluginarg = consider_argument  # type: ignore[method-assign,assignment]
+    manager.consider_env = consider_environment  # type: ignore[method-assign]
+
+
+@contextmanager
+def _if_it_is_here(plugin: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, pytest.UsageError):  # pytest 9.2 raises the latter
+        if plugin.startswith("no:") or _is_here(plugin):
+            raise
+
+
+def _is_here(module: str) -> bool:
+    """Tell whether there is a module of this name, as whole as it may be."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError) as error:
+        # A package on the way that is there, and fails.
+        return not isinstance(error, ModuleNotFoundError) or find_spec(module.partition(".")[0]) is not None
 
 
 def _conftest_text(failure: ConftestImportFailure) -> str:

@@ -45,9 +45,23 @@ RUNS: dict[str, list[list[str]]] = {
     "set-up planned": [["--setup-plan", "tests/deep"]],
     "collected only": [["--collect-only", "-q"]],
     "imported with importlib": [["--import-mode=importlib", "-v", "tests/test_places.py", "tests/test_asserts.py"]],
+    "imported with importlib from namespaces": [
+        ["--import-mode=importlib", "-o", "consider_namespace_packages=true", "-v", "spaces"]
+    ],
+    "names that are not ASCII": [["-v", "tests/ünï côdé"], ["--lf", "-v"]],
+    "another root directory": [["--rootdir=more", "-v", "more", "-s"]],
     "nothing is selected": [["-k", "no_such_name"]],
     "a path that is not there": [["tests/no_such_file.py"]],
 }
+_PLAIN = """
+    import pytest
+    from images import IMAGE
+
+
+    @pytest.mark.image(IMAGE)
+    def test_where(request):
+        assert __name__ == request.node.nodeid
+    """
 EXTRA = {
     "tests/test_plugin.py": """
         import pytest
@@ -58,6 +72,9 @@ EXTRA = {
         def test_fixture_of_a_plugin(from_plugin):
             assert from_plugin == "from the project's plugin"
         """,
+    "spaces/one/test_same.py": _PLAIN,
+    "spaces/two/test_same.py": _PLAIN,
+    "tests/ünï côdé/test_änderung.py": _PLAIN,
     # Only without capture: on the host, what the terminal says of subtests gets into the captured output.
     "more/test_unittest_subtests.py": """
         import unittest

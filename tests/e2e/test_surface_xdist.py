@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engines import EngineUnderTest
-from inner import Inner, outcomes
+from inner import TIMEOUT, Inner, outcomes
 from parity import Told, Twins
 
 pytest.importorskip("xdist")
@@ -76,10 +79,36 @@ GROUPS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["load", "loadscope", "loadgroup", "worksteal"])
+@pytest.mark.parametrize("mode", ["load", "loadscope", "loadfile", "loadgroup", "worksteal"])
 def test_the_ways_to_distribute_work(tmp_path: Path, engine: EngineUnderTest, mode: str) -> None:
     ran = Inner(tmp_path, engine).write(GROUPS).run("-n2", f"--dist={mode}", "-q", "--tb=no")
     assert "1 failed, 6 passed" in ran.out
+
+
+def test_more_workers_than_are_allowed_are_not_started(tmp_path: Path, engine: EngineUnderTest) -> None:
+    ran = Inner(tmp_path, engine).write(GROUPS).run("-n4", "--maxprocesses=2", "--tb=no")
+    assert "1 failed, 6 passed" in ran.out
+    assert "2/2 workers" in ran.out
+
+
+def test_a_run_that_waits_for_changes_runs_them(tmp_path: Path, engine: EngineUnderTest) -> None:
+    project = Inner(tmp_path, engine).write(GROUPS)
+    running = project.begin("-f", "test_groups.py", "-q")
+    _until(lambda: "waiting for changes" in running.out())
+    assert "1 failed, 6 passed" in running.out()
+    project.write({"test_groups.py": GROUPS["test_groups.py"].replace("number == 3", "number == 99")})
+    _until(lambda: running.out().count("waiting for changes") == 2)
+    assert "7 passed" in running.out()
+    running.process.send_signal(signal.SIGINT)
+    running.wait()
+    _until(lambda: engine.containers() == [])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_an_engine_that_is_down_is_one_error_for_each_test(tmp_path: Path, engine: EngineUnderTest) -> None:

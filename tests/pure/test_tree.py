@@ -104,7 +104,7 @@ def test_files_that_were_deleted_are_left_out_of_the_tar(root: Path) -> None:
     (root / "a").unlink()
     shutil.rmtree(root / "folder")
     write(root, "folder")
-    assert {PurePath(name).name for name in members(payload(read_tree(root), ()))} == {"b", "folder"}
+    assert {PurePath(name).name for name in members(payload([read_tree(root)], ()))} == {"b", "folder"}
 
 
 @needs_git
@@ -113,7 +113,7 @@ def test_names_with_spaces_newlines_and_bytes_that_are_no_text_are_taken(root: P
     write(root, *names)
     git(root, "init")
     assert sorted(listed(root)) == sorted(names)
-    assert {PurePath(name).name for name in members(payload(read_tree(root), ()))} == set(names)
+    assert {PurePath(name).name for name in members(payload([read_tree(root)], ()))} == set(names)
 
 
 @needs_git
@@ -133,7 +133,7 @@ def test_a_submodule_that_is_not_checked_out_is_no_file(root: Path) -> None:
     git(write(root, "a.py"), "init")
     git(root, "update-index", "--add", "--cacheinfo", "160000," + "a" * 40 + ",vendor")
     (root / "vendor").mkdir()
-    assert [PurePath(name).name for name in members(payload(read_tree(root), ()))] == ["a.py"]
+    assert [PurePath(name).name for name in members(payload([read_tree(root)], ()))] == ["a.py"]
 
 
 # elsewhere ----------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_files_lie_at_their_own_path_with_mode_and_time(root: Path) -> None:
     file = write(root, "run.sh") / "run.sh"
     file.chmod(0o751)
     os.utime(file, (1_000_000_000, 1_000_000_000))
-    with tarfile.open(fileobj=io.BytesIO(payload(read_tree(root), ()))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(payload([read_tree(root)], ()))) as archive:
         [info] = archive.getmembers()
     assert (info.name, info.mode, info.mtime) == (str(file).lstrip("/"), 0o751, 1_000_000_000)
     assert (info.uid, info.gid, info.uname) == (0, 0, "")
@@ -241,7 +241,7 @@ def test_links_stay_links(root: Path) -> None:
     write(root, "a")
     (root / "link").symlink_to("a")
     (root / "broken").symlink_to("nowhere/at/all")
-    with tarfile.open(fileobj=io.BytesIO(payload(read_tree(root), ()))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(payload([read_tree(root)], ()))) as archive:
         links = {PurePath(info.name).name: info.linkname for info in archive.getmembers() if info.issym()}
     assert links == {"link": "a", "broken": "nowhere/at/all"}
 
@@ -251,7 +251,7 @@ def test_pipes_and_sockets_are_left_out(root: Path) -> None:
     os.mkfifo(root / "pipe")
     tree = ProjectTree(root=root, paths=(PurePath("a"), PurePath("pipe")))
     assert stat.S_ISFIFO((root / "pipe").stat().st_mode)
-    assert [PurePath(name).name for name in members(payload(tree, ()))] == ["a"]
+    assert [PurePath(name).name for name in members(payload([tree], ()))] == ["a"]
 
 
 def test_what_comes_later_wins(root: Path, tmp_path: Path) -> None:
@@ -262,17 +262,17 @@ def test_what_comes_later_wins(root: Path, tmp_path: Path) -> None:
     image = BASE.add_local_dir(tmp_path / "one", str(root)).add_local_file(tmp_path / "two", place)
     tree, name = read_tree(root), place.lstrip("/")
     (root / "conf").write_text("tree")
-    assert members(payload(tree, ()))[name] == b"tree"
-    assert members(payload(tree, image.local_sources[:1]))[name] == b"conf"
-    assert members(payload(tree, image.local_sources))[name] == b"two"
+    assert members(payload([tree], ()))[name] == b"tree"
+    assert members(payload([tree], image.local_sources[:1]))[name] == b"conf"
+    assert members(payload([tree], image.local_sources))[name] == b"two"
     tool = FileEntry(path=place, mode=0o600, data=b"tool")
-    assert members(payload(tree, image.local_sources, [tool]))[name] == b"tool"
+    assert members(payload([tree], image.local_sources, [tool]))[name] == b"tool"
 
 
 def test_a_local_source_that_is_missing_is_told_at_its_line(root: Path) -> None:
     image = BASE.add_local_file(root / "gone", "/x")
     with pytest.raises(LocalFileError, match=rf"^{__file__}:\d+: add_local_file: local file .* does not exist"):
-        payload(read_tree(root), image.local_sources)
+        payload([read_tree(root)], image.local_sources)
 
 
 @pytest.mark.parametrize("sizes", [(3 << 20,), (600 << 10, 600 << 10)], ids=["one file", "all files"])
@@ -284,7 +284,7 @@ def test_a_tree_that_is_too_large_is_refused_with_what_makes_it_smaller(
         with (root / f"{number}.bin").open("wb") as file:
             file.truncate(size)
     with pytest.raises(ImageBuildError) as caught:
-        payload(read_tree(root), ())
+        payload([read_tree(root)], ())
     assert str(caught.value) == (
         f"The project tree {root} is larger than 1 MiB. Ignore what tests do not need in .gitignore, or leave it out "
         "with the ini key image_sync (for example `!data/**`)."
@@ -295,4 +295,4 @@ def test_a_file_that_is_too_large_is_not_read(root: Path) -> None:
     with (root / "huge.bin").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(ImageBuildError, match="is larger than 512 MiB"):
-        payload(read_tree(root), ())
+        payload([read_tree(root)], ())
