@@ -14,8 +14,12 @@ from typing import Any, TextIO
 
 import pytest
 
+from pytest_imagebuild.session.messages import (
+    Message,
+    Output,
+    Terminal,
+)
 from pytest_imagebuild.session.session import Session
-from pytest_imagebuild.session.wire import Message, Output, Terminal
 
 __all__ = ["Console"]
 

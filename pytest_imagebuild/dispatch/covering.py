@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pytest_imagebuild.session.wire import Measured
+from pytest_imagebuild.session.messages import (
+    Measured,
+)
 
 __all__ = ["PLUGIN", "left_out", "settings_of", "write"]
 

@@ -10,8 +10,7 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from pytest_imagebuild.dispatch import covering, reports
-from pytest_imagebuild.session.reports import warning_message
-from pytest_imagebuild.session.wire import (
+from pytest_imagebuild.session.messages import (
     Done,
     Interrupted,
     JUnitProperty,
@@ -23,6 +22,7 @@ from pytest_imagebuild.session.wire import (
     Summary,
     WarningSeen,
 )
+from pytest_imagebuild.session.reports import warning_message
 
 __all__ = ["SUMMARIES", "Replay"]
 

@@ -35,7 +35,8 @@ from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.plan.context import SOURCE_ROOT
 from pytest_imagebuild.plan.secret_values import SecretValues, read_secrets
 from pytest_imagebuild.session.runtime import COMMAND
-from pytest_imagebuild.session.session import Session, Setup
+from pytest_imagebuild.session.session import Session
+from pytest_imagebuild.session.setup import Setup
 from pytest_imagebuild.session.tree import ProjectTree, payload, read_tree
 from pytest_imagebuild.worker.words import known_plugins
 

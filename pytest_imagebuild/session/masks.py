@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytest_imagebuild.masking import Masking, StreamMask
-from pytest_imagebuild.session.wire import (
+from pytest_imagebuild.session.messages import (
     Collected,
     Done,
     Exited,

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal as signals
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import NoReturn
 
 from pytest_imagebuild.engines.protocol import Container, ExitStatus
 from pytest_imagebuild.errors import EngineError, ImageBuildError, WireError
 from pytest_imagebuild.masking import Masking
+from pytest_imagebuild.session.clock import Clock, deadline_in
 from pytest_imagebuild.session.deaths import WorkerDied, WorkerFailedToStart, WorkerTimeout
 from pytest_imagebuild.session.masks import MessageMask
-from pytest_imagebuild.session.reports import mend_report
-from pytest_imagebuild.session.wire import (
+from pytest_imagebuild.session.messages import (
     Asked,
     Collected,
     Done,
@@ -31,7 +30,6 @@ from pytest_imagebuild.session.wire import (
     Missing,
     Nodes,
     Output,
-    Parser,
     Ready,
     Report,
     ShellEnded,
@@ -39,63 +37,17 @@ from pytest_imagebuild.session.wire import (
     Terminal,
     WarningSeen,
 )
+from pytest_imagebuild.session.reports import mend_report
+from pytest_imagebuild.session.setup import Setup, encoded
+from pytest_imagebuild.session.wire import Parser
 from pytest_imagebuild.worker.protocol import PROTOCOL
 
-__all__ = ["Session", "Setup", "WorkerDied", "WorkerFailedToStart", "WorkerTimeout"]
+__all__ = ["Session", "WorkerDied", "WorkerFailedToStart", "WorkerTimeout"]
 
 _KEPT_OUTPUT = 64 * 1024
 _DUMP_SECONDS = 1.0
 _DUMP_QUIET_SECONDS = 0.2
 _EXIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
-    """What a worker is told at its start.
-
-    `directories` are made, then `payload`, an uncompressed tar, is extracted under `root`. `path` goes in
-    front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for `-p`),
-    `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
-    container knows them. `options` holds only what JSON knows. `isolate` lets each item run in a copy of the worker
-    with a file system of its own, where that is possible: `Collected.isolates` says so.
-
-    With `junit`, what tests write into the JUnit file is told. With `coverage`, `source`, `branch`, `config` and
-    `contexts` as pytest-cov has them, what runs is measured. `blocked` are plugins that are not loaded.
-    `width` is that of the terminal, in characters.
-
-    With `shows` too, pytest does in the container what the command line says, and its output is all that comes of it.
-
-    With `describe`, `args` are the command line of the run, which pytest reads as it would on its own, with `addopts`
-    and with the `foreign_options` of plugins that are on the host only; `options` are put on top. The worker tells what
-    it can read, and all that it collects.
-    """
-
-    cwd: str
-    rootdir: str
-    inifile: str | None = None
-    args: tuple[str, ...] = ()
-    options: Mapping[str, object] = field(default_factory=dict)
-    plugins: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    directories: tuple[str, ...] = ()
-    ini_names: tuple[str, ...] = ()
-    markers: tuple[str, ...] = ()
-    root: str = "/"
-    isolate: bool = False
-    describe: bool = False
-    junit: bool = False
-    coverage: Mapping[str, object] | None = None
-    blocked: tuple[str, ...] = ()
-    width: int = 80
-    shows: bool = False
-    foreign_options: tuple[Mapping[str, object], ...] = ()
-    payload: bytes = field(default=b"", repr=False)
-
-    def line(self) -> bytes:
-        """Return the `setup` request, without the payload that follows it."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return _line({"type": "setup", "protocol": PROTOCOL, **values, "payload": len(self.payload)})
 
 
 class Session:
@@ -146,7 +98,7 @@ class Session:
 
     def configured(self) -> Ready:
         """Wait until pytest is configured. Raises WorkerFailedToStart, WorkerDied or WorkerTimeout."""
-        for message in self._until_ready(_deadline(self._start_timeout)):
+        for message in self._until_ready(deadline_in(self._start_timeout)):
             self._early.append(message)
         if self.ready is None:
             raise self._interrupted or WorkerDied()
@@ -283,7 +235,7 @@ class Session:
         """
         if (over := self._over) is not None:
             raise over
-        deadline = _deadline(self._start_timeout)
+        deadline = deadline_in(self._start_timeout)
         yield from self._until_ready(deadline)
         while self.collected is None and self._interrupted is None:
             match self._receive(deadline):
@@ -317,7 +269,7 @@ class Session:
                 self._die_of(message)
 
     def _messages_of(self, item: str, timeout: float | None) -> Iterator[Message]:
-        clock = _Clock(timeout)
+        clock = Clock(timeout)
         while self._interrupted is None:
             match self._receive(clock.deadline):
                 case Report() as report:
@@ -344,7 +296,7 @@ class Session:
                     self._die_of(message)
 
     def _last_messages(self, timeout: float | None) -> Iterator[Message]:
-        deadline = _deadline(timeout)
+        deadline = deadline_in(timeout)
         finished = self._interrupted is not None
         while True:
             match self._receive(deadline):
@@ -357,7 +309,7 @@ class Session:
                     self.refuse_terminal()
                 case Finished():
                     finished = True
-                    deadline = _deadline(_EXIT_SECONDS)
+                    deadline = deadline_in(_EXIT_SECONDS)
                 case Exited() | None if finished:
                     return
                 case None:
@@ -419,7 +371,7 @@ class Session:
             return
         try:
             with self._sending:
-                self._container.channel.send(_line(request))
+                self._container.channel.send(encoded(request))
         except EngineError as error:
             self._send_error = str(error)
 
@@ -484,24 +436,6 @@ class Session:
             return ExitStatus(code=None, detail=str(error))
 
 
-class _Clock:
-    """The time that an item has left. What the host does for it, and what the user does in a debugger, is not in it."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.deadline = _deadline(seconds)
-        self._left: float | None = None
-
-    @contextmanager
-    def stopped_by(self, message: Asked | Terminal) -> Iterator[None]:
-        """Stand still until a question is answered, or from the message that borrows the terminal to its return."""
-        runs = self.deadline is not None
-        if self.deadline is not None:
-            self._left, self.deadline = self.deadline - time.monotonic(), None
-        yield
-        if self._left is not None and (runs if isinstance(message, Asked) else not message.open):
-            self.deadline, self._left = _deadline(self._left), None
-
-
 class _Tail:
     """The end of a text."""
 
@@ -514,11 +448,3 @@ class _Tail:
 
     def text(self) -> str:
         return self._text
-
-
-def _line(request: Mapping[str, object]) -> bytes:
-    return json.dumps(request, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _deadline(seconds: float | None) -> float | None:
-    return None if seconds is None else time.monotonic() + seconds

@@ -8,8 +8,7 @@ import pytest
 
 from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.session.masks import MessageMask
-from pytest_imagebuild.session.session import Setup
-from pytest_imagebuild.session.wire import (
+from pytest_imagebuild.session.messages import (
     Collected,
     CollectError,
     Done,
@@ -24,6 +23,7 @@ from pytest_imagebuild.session.wire import (
     Report,
     WarningSeen,
 )
+from pytest_imagebuild.session.setup import Setup
 
 VALUE = "t0ken-4711"
 

@@ -12,8 +12,7 @@ import pytest
 from _pytest.reports import TestReport as PytestReport
 
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.reports import mend_report, warning_message
-from pytest_imagebuild.session.wire import (
+from pytest_imagebuild.session.messages import (
     Asked,
     Collected,
     CollectError,
@@ -28,7 +27,6 @@ from pytest_imagebuild.session.wire import (
     Node,
     Nodes,
     Output,
-    Parser,
     Ready,
     Report,
     ShellEnded,
@@ -36,6 +34,8 @@ from pytest_imagebuild.session.wire import (
     Terminal,
     WarningSeen,
 )
+from pytest_imagebuild.session.reports import mend_report, warning_message
+from pytest_imagebuild.session.wire import Parser
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode
 
 WARNING = {

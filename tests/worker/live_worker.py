@@ -20,8 +20,16 @@ from typing import Any
 from pytest_imagebuild.engines.protocol import ExitStatus
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.masking import Masking
-from pytest_imagebuild.session.session import Session, Setup
-from pytest_imagebuild.session.wire import Done, Message, Missing, Output, Report, WarningSeen
+from pytest_imagebuild.session.messages import (
+    Done,
+    Message,
+    Missing,
+    Output,
+    Report,
+    WarningSeen,
+)
+from pytest_imagebuild.session.session import Session
+from pytest_imagebuild.session.setup import Setup
 
 PACKAGE_HOME = Path(__file__).parents[2]
 PYTHON = os.environ.get("IMAGEBUILD_TEST_PYTHON", sys.executable)

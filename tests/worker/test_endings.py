@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from live_worker import PACKAGE_HOME, Makes, gone
 
+from pytest_imagebuild.session.messages import (
+    Interrupted,
+    Report,
+)
 from pytest_imagebuild.session.session import WorkerDied, WorkerFailedToStart, WorkerTimeout
-from pytest_imagebuild.session.wire import Interrupted, Report
 
 
 def died(live: Any, item: str = "test_it.py::test_it", **options: Any) -> WorkerDied:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from live_worker import Makes
 
-from pytest_imagebuild.session.wire import Report
+from pytest_imagebuild.session.messages import (
+    Report,
+)
 
 TRACED = """
     import pytest

@@ -12,8 +12,11 @@ import pytest
 from _pytest.reports import TestReport as PytestReport
 from live_worker import PYTHON, Makes
 
+from pytest_imagebuild.session.messages import (
+    Output,
+    Report,
+)
 from pytest_imagebuild.session.reports import warning_message
-from pytest_imagebuild.session.wire import Output, Report
 
 FAILURES = """
     import pytest

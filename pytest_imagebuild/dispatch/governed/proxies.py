@@ -16,8 +16,10 @@ from pytest_imagebuild.dispatch.governed.proxy import Proxy
 from pytest_imagebuild.dispatch.governed.tree import Tree
 from pytest_imagebuild.dispatch.requests import Request
 from pytest_imagebuild.errors import WireError
+from pytest_imagebuild.session.messages import (
+    Node,
+)
 from pytest_imagebuild.session.reports import mend_collect_report
-from pytest_imagebuild.session.wire import Node
 
 __all__ = ["Forest", "ProxyDirectory", "ProxyItem", "ProxyReports"]
 

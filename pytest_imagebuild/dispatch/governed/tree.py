@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.wire import CollectError, Node
+from pytest_imagebuild.session.messages import (
+    CollectError,
+    Node,
+)
 
 __all__ = ["MAX_DEPTH", "Tree"]
 
