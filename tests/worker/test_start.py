@@ -128,7 +128,7 @@ def test_an_error_while_pytest_configures_comes_with_its_traceback(worker: Makes
 
 
 def test_another_version_of_the_protocol_is_refused(worker: Makes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_imagebuild.session.session.PROTOCOL", 2)
+    monkeypatch.setattr("pytest_imagebuild.session.setup.PROTOCOL", 2)
     live = worker("def test_it(): pass").start()
 
     with pytest.raises(WorkerFailedToStart, match="The controller speaks version 2 of the protocol, this worker 1"):
