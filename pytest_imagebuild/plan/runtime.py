@@ -10,20 +10,12 @@ from pathlib import Path
 
 from pytest_imagebuild.errors import PythonMissingError, SourceLocation
 
-__all__ = ["FIND_PYTHON", "MODULES", "python_missing", "runtime_files"]
+__all__ = ["BEFORE_3_11", "FIND_PYTHON", "MODULES", "python_missing", "runtime_files"]
 
-MODULES = (
-    "pytest",
-    "_pytest",
-    "py",
-    "pluggy",
-    "iniconfig",
-    "packaging",
-    "pygments",
-    "exceptiongroup",
-    "tomli",
-    "typing_extensions",
-)
+BEFORE_3_11 = ("exceptiongroup", "tomli", "typing_extensions")
+"""What pytest imports on Python 3.10 only."""
+
+MODULES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", *BEFORE_3_11)
 """pytest and what it imports on any Python that it supports. All of it is, or falls back to, pure Python."""
 
 _LEXERS = {"__init__.py", "_mapping.py", "python.py", "diff.py", "special.py", "_tzdata.py", "_lexer.py"}

@@ -14,7 +14,7 @@ from pytest_imagebuild.errors import ImageBuildError, PythonMissingError, StepEr
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.image.instructions import Run
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
-from pytest_imagebuild.plan.runtime import FIND_PYTHON, python_missing, runtime_files
+from pytest_imagebuild.plan.runtime import BEFORE_3_11, FIND_PYTHON, MODULES, python_missing, runtime_files
 
 __all__ = ["COMMAND", "explain", "with_runtime"]
 
@@ -26,8 +26,25 @@ COMMAND = (f"{HOME}/start",)
 _PYTEST_BROKEN = 95
 _TITLE = "the runtime layer (pytest)"
 
+_LEAVE_OUT = f"""\
+import os, shutil, sys
+needless = {BEFORE_3_11!r} if sys.version_info >= (3, 11) else ()
+try:
+    import pytest
+    needless = {MODULES!r}
+except Exception:
+    pass
+for name in needless:
+    path = os.path.join(sys.argv[1], name)
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.exists(path + ".py"):
+        os.unlink(path + ".py")
+"""
+"""What the image has itself, or has no need of, must not be there: tests find out what they can import."""
+
 _SCRIPT = f"""\
 {FIND_PYTHON}\
+cd / && "$python" -c '{_LEAVE_OUT.replace("'", chr(34))}' {SITE}
 "$python" -m compileall -q --invalidation-mode unchecked-hash {SITE} >/dev/null 2>&1
 "$python" -c 'import sys; sys.path.append("{SITE}"); import pytest' || exit {_PYTEST_BROKEN}
 printf '#!/bin/sh\\nexec "%s" -u {SITE}/pytest_imagebuild/worker/__main__.py\\n' "$python" > {HOME}/start

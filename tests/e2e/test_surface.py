@@ -483,3 +483,56 @@ def test_the_package_is_imported_with_the_standard_library_alone() -> None:
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "{'pytest_imagebuild'}\n"
+
+
+# What is added to an image ----------------------------------------------------------------------------------------
+
+
+def test_an_image_has_nothing_to_import_but_its_own_and_what_pytest_needs(
+    tmp_path: Path, engine: EngineUnderTest
+) -> None:
+    """Suites find out what they can import, and do other things then."""
+    project = Inner(tmp_path, engine).write(
+        {
+            "pytest.ini": "[pytest]\n",
+            "test_imports.py": f"""
+                import sys
+                from importlib.util import find_spec
+
+                import pytest
+                from pytest_imagebuild import Image
+
+                BARE = Image.from_registry({BASE!r})
+                OWN = BARE.uv_pip_install("pytest=={pytest.__version__}")
+                OF_OLD_PYTHONS = ("exceptiongroup", "tomli", "typing_extensions")
+
+
+                def places(*names):
+                    return [spec.origin for name in names if (spec := find_spec(name)) is not None]
+
+
+                @pytest.mark.image(BARE, OWN)
+                def test_none_of_older_pythons(image_under_test):
+                    assert places(*OF_OLD_PYTHONS) == []
+
+
+                @pytest.mark.image(BARE)
+                def test_pytest_is_lent():
+                    assert all(place.startswith("/.imagebuild/") for place in places("pytest", "pluggy", "iniconfig"))
+
+
+                @pytest.mark.image(OWN)
+                def test_pytest_is_the_images_own():
+                    found = places("pytest", "pluggy", "iniconfig", "packaging", "pygments")
+                    assert len(found) == 5
+                    assert not any(place.startswith("/.imagebuild/") for place in found)
+                    folder = sys.modules["pytest_imagebuild"].__path__[0].rpartition("/")[0]
+                    assert folder == "/.imagebuild/site-packages"
+                    import os
+
+                    assert os.listdir(folder) == ["pytest_imagebuild"]
+                """,
+        }
+    )
+    ran = project.run("-v")
+    assert "4 passed" in ran.out, ran.text
