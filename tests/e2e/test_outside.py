@@ -94,7 +94,7 @@ def _bring_in(inner: Inner) -> None:
 
 
 def _outcomes(text: str) -> list[str]:
-    return sorted(re.findall(r"(?m)^(\S+ (?:PASSED|FAILED|ERROR))", text))
+    return sorted(re.findall(r"(?m)^(\S+::\S+ (?:PASSED|FAILED|ERROR))", text))
 
 
 @pytest.mark.parametrize(
@@ -153,3 +153,61 @@ def test_a_plugin_that_only_the_host_has_sees_the_run_as_it_would_without_a_cont
 def test_a_plugin_that_nobody_has_is_an_error_as_ever(inner: Inner) -> None:
     ran = inner.run("-p", "nobody_has_it", "--image=images.py:IMAGE")
     assert 'Error importing plugin "nobody_has_it"' in ran.text
+
+
+NAMED = {
+    "pytest.ini": "[pytest]\n",
+    "images.py": FILES["images.py"],
+    "conftest.py": 'pytest_plugins = ["plugins.first"]\n',
+    "plugins/__init__.py": "",
+    "plugins/first.py": """
+        import pytest
+
+        pytest_plugins = ["plugins.second"]
+
+
+        @pytest.fixture
+        def first(second):
+            return f"first and {second}"
+        """,
+    "plugins/second.py": """
+        import pytest
+
+
+        def pytest_addoption(parser):
+            parser.addoption("--second", default="second")
+
+
+        @pytest.fixture
+        def second(request):
+            return request.config.getoption("second")
+        """,
+    "tests/conftest.py": "",
+    "tests/test_named.py": """
+        import pytest
+        from images import IMAGE
+
+
+        @pytest.mark.image(IMAGE)
+        def test_named(first):
+            assert first == "first and second"
+        """,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [([], "PASSED"), (["--second=other"], "FAILED"), (["--confcutdir=tests"], "ERROR")],
+    ids=["as they are", "their options", "--confcutdir"],
+)
+@pytest.mark.parametrize("way", [[], ["--image=images.py:IMAGE"]], ids=["marker", "flag"])
+def test_plugins_that_a_conftest_file_names_are_there(
+    tmp_path: Path, engine: EngineUnderTest, arguments: list[str], outcome: str, way: list[str]
+) -> None:
+    files = dict(NAMED)
+    if way:
+        files["tests/test_named.py"] = files["tests/test_named.py"].replace("@pytest.mark.image(IMAGE)\n", "\n")
+    project = Inner(tmp_path, engine).write(files)
+    for place in (way, ["--no-image"]):
+        ran = project.run("-v", *arguments, *place, "tests")
+        assert _outcomes(ran.out) == [f"tests/test_named.py::test_named {outcome}"], ran.text

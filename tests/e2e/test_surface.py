@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 from engines import EngineUnderTest
-from inner import Inner, Ran, failure_of, outcomes
+from inner import SLEEPS, TIMEOUT, Inner, Ran, failure_of, outcomes
 
 BASE = "python:3.13-slim-trixie"
 OTHER = "python:3.11-slim-trixie"
@@ -483,6 +485,17 @@ def test_the_package_is_imported_with_the_standard_library_alone() -> None:
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "{'pytest_imagebuild'}\n"
+
+
+def test_what_a_test_prints_is_shown_while_it_runs(tmp_path: Path, engine: EngineUnderTest) -> None:
+    project = Inner(tmp_path, engine).write(SLEEPS)
+    running = project.begin("-s")
+    end = time.monotonic() + TIMEOUT
+    while "now it sleeps" not in running.out():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    running.process.send_signal(signal.SIGINT)
+    assert running.wait().code == pytest.ExitCode.INTERRUPTED
 
 
 # What is added to an image ----------------------------------------------------------------------------------------
