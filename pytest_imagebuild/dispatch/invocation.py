@@ -94,9 +94,7 @@ def worker_options(config: pytest.Config) -> dict[str, Any]:
         options["usepdb_cls"] = list(debugger)
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None
-    if config.pluginmanager.has_plugin("terminalreporter"):
-        # Comparisons are highlighted where they are made, for the terminal here.
-        options["color"] = "yes" if config.get_terminal_writer().hasmarkup else "no"
+    options.update(_colors(config))
     options["override_ini"] = [*(getattr(config.option, "override_ini", None) or []), "required_plugins="]
     return options
 
@@ -141,11 +139,19 @@ def own_options(config: pytest.Config, own: OwnRun) -> dict[str, Any]:
         for name in _SHOWING:
             del options[name]
         options["color"] = "yes" if sys.stdout.isatty() else "no"
-    if config.pluginmanager.has_plugin("terminalreporter"):
-        options["color"] = "yes" if config.get_terminal_writer().hasmarkup else "no"
+    options.update(_colors(config))
     if own.ignored:
         options["ignore"] = [*(config.getoption("ignore") or ()), *own.ignored]
     return options
+
+
+def _colors(config: pytest.Config) -> dict[str, Any]:
+    """Return the option for a terminal with colors: comparisons are highlighted where they are made, for the one here.
+
+    Without colors nothing is said: a worker has no terminal, and `no` is not the same as none.
+    """
+    has_terminal = config.pluginmanager.has_plugin("terminalreporter")
+    return {"color": "yes"} if has_terminal and config.get_terminal_writer().hasmarkup else {}
 
 
 def only_shows(config: pytest.Config) -> bool:

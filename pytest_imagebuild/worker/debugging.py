@@ -30,6 +30,7 @@ class Debugging:
         begin = debugger._init_pdb  # noqa: SLF001 - the hook `pytest_enter_pdb` comes when half is printed
 
         def begin_on_terminal(method: str, *args: object, **named: object) -> Any:
+            __tracebackhide__ = True
             with _after_suspension(config, self._interactive.open):
                 return begin(method, *args, **named)
 
