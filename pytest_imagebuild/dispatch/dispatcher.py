@@ -47,6 +47,8 @@ _STOP_SECONDS = 30.0
 _NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imagebuild)/.*\n?')
 """Frames of a stack, as faulthandler prints them, that run the test."""
 
+_NO_REPORT = "The container says that this test is through, but it has sent no report of it."
+
 StartSession = Callable[[SessionKey, Sequence[str]], Session]
 """Starts a session whose worker collects the given files."""
 
@@ -257,6 +259,9 @@ class Dispatcher:
                 if report.nodeid == turn.item.nodeid:
                     phases.append(str(report.when))
                 yield report
+            if not phases:
+                # Else it would be as if there had been no such test.
+                yield from reports.setup_error(turn.item, _NO_REPORT)
         except ImageBuildError as error:
             self._console.take_back()
             yield from self._after_death(line, turn.item, error, phases)

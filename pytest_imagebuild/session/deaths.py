@@ -6,7 +6,12 @@ import signal as signals
 
 from pytest_imagebuild.errors import ImageBuildError
 
-__all__ = ["WorkerDied", "WorkerFailedToStart", "WorkerTimeout"]
+__all__ = ["WorkerDied", "WorkerFailedToStart", "WorkerTimeout", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return `text` with its control characters written out: for sentences of ours that quote a container."""
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 class WorkerDied(ImageBuildError):

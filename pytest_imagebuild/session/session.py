@@ -14,7 +14,7 @@ from pytest_imagebuild.engines.protocol import Container, ExitStatus
 from pytest_imagebuild.errors import EngineError, ImageBuildError, WireError
 from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.session.clock import Clock, deadline_in
-from pytest_imagebuild.session.deaths import WorkerDied, WorkerFailedToStart, WorkerTimeout
+from pytest_imagebuild.session.deaths import WorkerDied, WorkerFailedToStart, WorkerTimeout, printable
 from pytest_imagebuild.session.masks import MessageMask
 from pytest_imagebuild.session.messages import (
     Asked,
@@ -411,7 +411,7 @@ class Session:
         self, *, code: int | None = None, signal: int | None = None, out_of_memory: bool = False, detail: str = ""
     ) -> NoReturn:
         errors = self._container.channel.error_output().decode(errors="replace").strip()
-        details = [self._masking.text(detail), self._failure, self._masking.text(errors)]
+        details = [self._masking.text(detail), self._failure, printable(self._masking.text(errors))]
         for held in self._mask.rest(last=True):
             self._output.add(held.data)
         self._end(
