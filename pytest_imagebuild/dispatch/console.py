@@ -76,7 +76,7 @@ class Console:
             self._session = session
             self._uncapture()
             self._is_whole = os.isatty(_STDIN) and os.isatty(_STDOUT)
-        session.lend_terminal(whole=self._is_whole, size=_size(), kind=os.environ.get("TERM"))
+        session.lend_terminal(whole=self._is_whole, size=_size(of_terminal=self._is_whole), kind=os.environ.get("TERM"))
         if is_new:
             # Not before: what is typed is for what the worker has been lent.
             self._connect(session)
@@ -132,7 +132,7 @@ def _forward(session: Session, wake: int) -> None:
         if wake in ready:
             if not os.read(wake, _CHUNK):
                 return
-            session.resize_terminal(_size())
+            session.resize_terminal(_size(of_terminal=True))
         elif _STDIN in ready:
             data = b""
             with suppress(OSError):
@@ -148,6 +148,10 @@ def _write(target: TextIO, text: str) -> None:
     target.flush()
 
 
-def _size() -> tuple[int, int]:
+def _size(*, of_terminal: bool) -> tuple[int, int]:
+    """Return rows and columns: those that the terminal has, or those that the user says (`COLUMNS`)."""
     size = shutil.get_terminal_size(fallback=(80, 24))
+    if of_terminal:
+        with suppress(OSError):
+            size = os.get_terminal_size(_STDIN)
     return (size.lines, size.columns)

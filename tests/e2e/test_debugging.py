@@ -129,7 +129,13 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        return {**inherited, "PYTHONDONTWRITEBYTECODE": "1", **self.inner.engine.environment, "TERM": "xterm"}
+        return {
+            **inherited,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self.inner.engine.environment,
+            "TERM": "xterm",
+            "COLUMNS": "70",
+        }
 
     def piped(self, typed: str, *arguments: str) -> tuple[int, str]:
         """Run pytest with `typed` as its input. Returns its status and what it printed."""
