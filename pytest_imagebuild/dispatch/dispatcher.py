@@ -260,7 +260,8 @@ class Dispatcher:
                     phases.append(str(report.when))
                 yield report
             if not phases:
-                # Else it would be as if there had been no such test.
+                # Else it would be as if there had been no such test. What else comes of it is not for the next one.
+                self._drop(line)
                 yield from reports.setup_error(turn.item, _NO_REPORT)
         except ImageBuildError as error:
             self._console.take_back()

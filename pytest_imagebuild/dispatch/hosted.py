@@ -36,9 +36,11 @@ def answer(item: pytest.Item, name: str) -> dict[str, object]:
         return _told(name, call.result)
     if isinstance(call.excinfo.value, pytest.skip.Exception):
         return {"skipped": str(call.excinfo.value)}
-    text = str(asking._repr_failure_py(call.excinfo, style="long"))  # noqa: SLF001 - as pytest shows what failed in a fixture
-    hint = f"\n{_HINT}" if isinstance(call.excinfo.value, fixtures.FixtureLookupError) else ""
-    return {"error": f"The fixture {name!r} failed on the host.\n{text}{hint}"}
+    if isinstance(missing := call.excinfo.value, fixtures.FixtureLookupError):
+        text = f"fixture {missing.argname!r} not found\n{_HINT}"
+    else:
+        text = str(asking._repr_failure_py(call.excinfo, style="long"))  # noqa: SLF001 - as pytest shows what failed in a fixture
+    return {"error": f"The fixture {name!r} failed on the host.\n{text}"}
 
 
 def _told(name: str, value: object) -> dict[str, object]:
