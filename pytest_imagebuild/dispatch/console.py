@@ -14,11 +14,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from pytest_imagebuild.session.messages import (
-    Message,
-    Output,
-    Terminal,
-)
+from pytest_imagebuild.session.messages import Message, Output, Terminal
 from pytest_imagebuild.session.session import Session
 
 __all__ = ["Console"]

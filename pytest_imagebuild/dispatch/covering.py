@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_imagebuild.session.messages import (
-    Measured,
-)
+from pytest_imagebuild.session.messages import Measured
 
 __all__ = ["PLUGIN", "left_out", "settings_of", "write"]
 

@@ -25,13 +25,7 @@ from pytest_imagebuild.engines.gpus.leases import Leases
 from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.image.resources import shown_memory
-from pytest_imagebuild.session.messages import (
-    Asked,
-    Message,
-    Output,
-    ShellEnded,
-    Terminal,
-)
+from pytest_imagebuild.session.messages import Asked, Message, Output, ShellEnded, Terminal
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
 
 __all__ = ["Dispatcher"]

@@ -17,9 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import pytest
 
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.messages import (
-    WarningSeen,
-)
+from pytest_imagebuild.session.messages import WarningSeen
 
 __all__ = ["OUTCOMES", "mend_collect_report", "mend_report", "warning_message"]
 

@@ -7,11 +7,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_imagebuild.dispatch.console import Console
-from pytest_imagebuild.session.messages import (
-    Done,
-    Output,
-    Terminal,
-)
+from pytest_imagebuild.session.messages import Done, Output, Terminal
 from pytest_imagebuild.session.session import Session
 
 

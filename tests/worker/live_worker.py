@@ -20,14 +20,7 @@ from typing import Any
 from pytest_imagebuild.engines.protocol import ExitStatus
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.masking import Masking
-from pytest_imagebuild.session.messages import (
-    Done,
-    Message,
-    Missing,
-    Output,
-    Report,
-    WarningSeen,
-)
+from pytest_imagebuild.session.messages import Done, Message, Missing, Output, Report, WarningSeen
 from pytest_imagebuild.session.session import Session
 from pytest_imagebuild.session.setup import Setup
 

@@ -14,10 +14,7 @@ from typing import Any
 import pytest
 from live_worker import PACKAGE_HOME, Makes, gone
 
-from pytest_imagebuild.session.messages import (
-    Interrupted,
-    Report,
-)
+from pytest_imagebuild.session.messages import Interrupted, Report
 from pytest_imagebuild.session.session import WorkerDied, WorkerFailedToStart, WorkerTimeout
 
 

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from live_worker import Makes
 
-from pytest_imagebuild.session.messages import (
-    Report,
-)
+from pytest_imagebuild.session.messages import Report
 
 TRACED = """
     import pytest

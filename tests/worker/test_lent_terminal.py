@@ -8,12 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from live_worker import Makes, Run, Worker
 
-from pytest_imagebuild.session.messages import (
-    Message,
-    Output,
-    ShellEnded,
-    Terminal,
-)
+from pytest_imagebuild.session.messages import Message, Output, ShellEnded, Terminal
 from pytest_imagebuild.session.session import WorkerTimeout
 
 STOPS = """

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from live_worker import Makes, gone
 
-from pytest_imagebuild.session.messages import (
-    Output,
-)
+from pytest_imagebuild.session.messages import Output
 from pytest_imagebuild.session.session import WorkerDied
 
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -12,10 +12,7 @@ import pytest
 from _pytest.reports import TestReport as PytestReport
 from live_worker import PYTHON, Makes
 
-from pytest_imagebuild.session.messages import (
-    Output,
-    Report,
-)
+from pytest_imagebuild.session.messages import Output, Report
 from pytest_imagebuild.session.reports import warning_message
 
 FAILURES = """

@@ -19,9 +19,7 @@ from pytest_imagebuild.dispatch.governed.tree import Tree
 from pytest_imagebuild.dispatch.invocation import OwnRun, only_shows, own_arguments, parsed_so_far
 from pytest_imagebuild.dispatch.replay import Replay
 from pytest_imagebuild.errors import ImageBuildError
-from pytest_imagebuild.session.messages import (
-    Nodes,
-)
+from pytest_imagebuild.session.messages import Nodes
 from pytest_imagebuild.session.session import Session, WorkerFailedToStart
 from pytest_imagebuild.worker.arguments import accept, options, unread
 

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.messages import (
-    CollectError,
-    Node,
-)
+from pytest_imagebuild.session.messages import CollectError, Node
 
 __all__ = ["MAX_DEPTH", "Tree"]
 
