@@ -41,7 +41,7 @@ _STOP_SECONDS = 30.0
 _NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imagebuild)/.*\n?')
 """Frames of a stack, as faulthandler prints them, that run the test."""
 
-_NO_REPORT = "The container says that this test is through, but it has sent no report of it."
+_NO_REPORT = "The container says that this test is through, but it has not reported how it went."
 
 StartSession = Callable[[SessionKey, Sequence[str]], Session]
 """Starts a session whose worker collects the given files."""
@@ -247,13 +247,15 @@ class Dispatcher:
             yield from reports.setup_error(turn.item, str(warning))
             return
         phases: list[str] = []
+        decided = turn.item.config.getoption("setuponly", False)
         try:
             session = self._session(line, turn)
             for report in self._replayed(line, session, turn):
                 if report.nodeid == turn.item.nodeid:
                     phases.append(str(report.when))
+                    decided = decided or report.when == "call" or report.outcome != "passed"
                 yield report
-            if not phases:
+            if not decided:
                 # Else it would be as if there had been no such test. What else comes of it is not for the next one.
                 self._drop(line)
                 yield from reports.setup_error(turn.item, _NO_REPORT)

@@ -68,14 +68,20 @@ def _asking_for(item: pytest.Item) -> _Asking:
 
 def _refusal(item: pytest.Item, asking: _Asking, name: str) -> str:
     """Return why a stand-in cannot have a fixture: no module and no class of it are here, by which it could end."""
+    if not isinstance(item, Proxy):
+        return ""
     found = item.session._fixturemanager.getfixturedefs(name, asking)  # noqa: SLF001 - pytest offers no look-up
     scope = found[-1].scope if found else ""
-    if not isinstance(item, Proxy) or scope not in ("module", "class"):
+    if scope not in ("module", "class"):
         return ""
     return (
         f"The fixture {name!r} has the scope {scope!r}, which a test that has its image from --image or the ini file "
         'cannot have on the host. Use the scope "session", "package" or "function".'
     )
+
+
+def _asks_nothing() -> None:
+    """Stand for the function of an item. pytest 7 wants one."""
 
 
 class _Asking(pytest.Item):
@@ -85,7 +91,7 @@ class _Asking(pytest.Item):
         super().__init__(**arguments)
         make: Any = getattr(fixtures, "TopRequest", None) or fixtures.FixtureRequest
         self.funcargs: dict[str, object] = {}
-        self._fixtureinfo = self.session._fixturemanager.getfixtureinfo(node=self, func=None, cls=None)  # noqa: SLF001 - as doctests do
+        self._fixtureinfo = self.session._fixturemanager.getfixtureinfo(node=self, func=_asks_nothing, cls=None)  # noqa: SLF001 - as doctests do
         self.fixturenames = self._fixtureinfo.names_closure
         self._asks = make(self, _ispytest=True)
 
