@@ -22,7 +22,17 @@ class Running:
 
     def __init__(self, folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
-        self._command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *flags]
+        # What a shell starts in the background is deaf to Ctrl-C, and that is inherited.
+        self._command = [
+            "env",
+            "--default-signal=INT,TERM,HUP",
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            *flags,
+        ]
         self._environment = {**os.environ, **(environment or {})}
         self._log = folder.with_name(f"{folder.name}-{id(self)}.log")
 
@@ -48,6 +58,10 @@ class Running:
         """End it with SIGKILL, unless it has ended."""
         self._process.kill()
         self._process.wait(20)
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     def children(self) -> list[int]:
         """Return the ids of its child processes that still run: the workers of xdist."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -75,6 +76,33 @@ def test_killed_in_the_middle_of_a_test(
             run.kill()
             killed = time.time()
         assert _end_of(events, container) - killed < SOON
+
+        slow.unlink()
+        project.runpytest_subprocess(timeout=TIMEOUT).assert_outcomes(passed=2)
+
+        assert engine.remains(nonce) == []
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGTERM], [signal.SIGHUP], [signal.SIGINT, signal.SIGINT]],
+    ids=["SIGTERM", "SIGHUP", "Ctrl-C twice"],
+)
+def test_told_to_end_in_the_middle_of_a_test(
+    project: pytest.Pytester, engine: EngineUnderTest, base: OwnBase, nonce: str, signals: list[signal.Signals]
+) -> None:
+    with engine.events() as events:
+        project.makepyfile(TEST.format(base=base.reference, nonce=nonce))
+        slow = project.path / "slow"
+        slow.touch()
+        with Running(project.path) as run:
+            (container,) = _in_a_test(engine, events, run)
+            told = time.time()
+            for number in signals:
+                run.send(number)
+                time.sleep(0.05)
+            run.wait(20)
+        assert _end_of(events, container) - told < SOON
 
         slow.unlink()
         project.runpytest_subprocess(timeout=TIMEOUT).assert_outcomes(passed=2)
