@@ -260,13 +260,16 @@ class Dispatcher:
                 self._drop(line)
                 yield from reports.setup_error(turn.item, _NO_REPORT)
         except ImageBuildError as error:
-            self._console.take_back()
             yield from self._after_death(line, turn.item, error, phases)
-        finally:
-            self._console.take_back()
 
     def _replayed(self, line: _Line, session: Session, turn: _Turn) -> Iterator[pytest.TestReport]:
         """Let an item run; answer what its worker asks, and yield the reports of it."""
+        try:
+            yield from self._reports_of(line, session, turn)
+        finally:
+            self._console.take_back()
+
+    def _reports_of(self, line: _Line, session: Session, turn: _Turn) -> Iterator[pytest.TestReport]:
         last: pytest.TestReport | None = None
         for message in self._messages(line, session, turn):
             if line.spares is not None and line.in_place is None and session.collected is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engines import EngineUnderTest
 from inner import TIMEOUT, Inner, outcomes
+from observing import wait_until
 from parity import Told, Twins
 
 pytest.importorskip("xdist")
@@ -94,21 +93,14 @@ def test_more_workers_than_are_allowed_are_not_started(tmp_path: Path, engine: E
 def test_a_run_that_waits_for_changes_runs_them(tmp_path: Path, engine: EngineUnderTest) -> None:
     project = Inner(tmp_path, engine).write(GROUPS)
     running = project.begin("-f", "test_groups.py", "-q")
-    _until(lambda: "waiting for changes" in running.out())
+    wait_until("the first run", lambda: "waiting for changes" in running.out(), timeout=TIMEOUT)
     assert "1 failed, 6 passed" in running.out()
     project.write({"test_groups.py": GROUPS["test_groups.py"].replace("number == 3", "number == 99")})
-    _until(lambda: running.out().count("waiting for changes") == 2)
+    wait_until("the second run", lambda: running.out().count("waiting for changes") == 2, timeout=TIMEOUT)
     assert "7 passed" in running.out()
     running.process.send_signal(signal.SIGINT)
     running.wait()
-    _until(lambda: engine.containers() == [])
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    wait_until("the containers to end", lambda: engine.containers() == [], timeout=TIMEOUT)
 
 
 def test_an_engine_that_is_down_is_one_error_for_each_test(tmp_path: Path, engine: EngineUnderTest) -> None:

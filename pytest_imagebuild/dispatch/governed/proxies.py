@@ -71,19 +71,6 @@ class ProxyDirectory(Proxy, pytest.Directory):
             yield next(part for part in (folder, *folder.parents) if part.parent == self.path)
 
 
-class ProxyFile(Proxy, pytest.File):
-    """A file."""
-
-    def __init__(self, *, node: Node, tree: Tree, place: Place, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.node, self.tree, self.place = node, tree, place
-        _dress(self, node)
-
-    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
-        """Return the stand-ins for what is in it."""
-        return _made(self, self.tree.children(self.node), self.tree, self.place)
-
-
 class ProxyCollector(Proxy, pytest.Collector):
     """A class, or whatever else groups tests in a file."""
 
@@ -95,6 +82,10 @@ class ProxyCollector(Proxy, pytest.Collector):
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Return the stand-ins for what is in it."""
         return _made(self, self.tree.children(self.node), self.tree, self.place)
+
+
+class ProxyFile(ProxyCollector, pytest.File):
+    """A file."""
 
 
 class ProxyItem(Proxy, pytest.Item):
