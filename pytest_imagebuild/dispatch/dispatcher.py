@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import overload
 
 import pytest
 
@@ -25,13 +27,16 @@ from pytest_imagebuild.engines.gpus.leases import Leases
 from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.image.resources import shown_memory
-from pytest_imagebuild.session.messages import Asked, Message, Output, ShellEnded, Terminal
+from pytest_imagebuild.session.messages import Asked, Done, Message, Missing, Output, ShellEnded, Terminal
 from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
 
 __all__ = ["Dispatcher"]
 
 MAX_DEATHS = 10
 """How many workers of one session may die before its remaining tests fail without another try."""
+
+REQUESTS_AHEAD = 32
+"""Items that a worker knows of before their turn, so that it need not wait between them."""
 
 AT_ONCE = 4
 """Sessions that are started, or ended, side by side."""
@@ -60,8 +65,8 @@ class _Line:
     """The items of one session key wait here for their worker.
 
     `spares` is there where each item needs a pristine file system, `in_place` once it is known whether one worker can
-    give that to all of them; if not, each item has a session of its own. `asked` is an item that the worker was asked
-    for ahead, with the item that the worker was told comes next.
+    give that to all of them; if not, each item has a session of its own. `asked` are the items that the worker was
+    asked for ahead, each with the item that the worker was told comes next.
     """
 
     files: tuple[str, ...]
@@ -71,14 +76,14 @@ class _Line:
     warned: bool = False
     starting: Future[Session] | None = None
     session: Session | None = None
-    asked: tuple[pytest.Item, pytest.Item | None] | None = None
+    asked: deque[tuple[pytest.Item, pytest.Item | None]] = field(default_factory=deque)
     deaths: int = 0
     broken: _Broken | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One item's turn. `following` is the next item of its session, as far as is known; `certain` if it is sure.
+    """One item's turn. `following` is the next item of its session, as far as is known.
 
     `upcoming` are the files of the items that probably have the next turns.
     """
@@ -86,7 +91,6 @@ class _Turn:
     item: pytest.Item
     request: Request
     following: pytest.Item | None
-    certain: pytest.Item | None
     upcoming: Sequence[str] = ()
 
 
@@ -115,10 +119,14 @@ class Dispatcher:
         for item, request in requests.items():
             items.setdefault(request.session, []).append(item)
         self._after = {item: after for of_session in items.values() for item, after in _successors(of_session)}
+        self._nodeids = {item: plain_nodeid(item) for item in requests}
         self._lines = {key: self._line(config, key, of_session) for key, of_session in items.items()}
+        self._gpu_lines = {key: line for key, line in self._lines.items() if key.gpu}
         # A worker that is ahead prints what belongs to the next item.
         is_live = any(line.replay.live for line in self._lines.values())
-        self._pipelines = _runs_everything_in_order(config) and not is_live
+        # An xdist worker runs what it is given, one after the other.
+        self._pipelines = not is_live and not hasattr(config, "workerinput")
+        self._order: Mapping[pytest.Item, pytest.Item] | None = None
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="imagebuild-session")
         self._starting: set[Future[Session]] = set()
         self._started: set[Session] = set()
@@ -163,10 +171,9 @@ class Dispatcher:
         if line.spares is not None:
             # Each would hold a GPU while it waits.
             upcoming = () if request.session.gpu else self._upcoming(following)
-            turn = _Turn(item, request, None, None, upcoming)
+            turn = _Turn(item, request, None, upcoming)
         else:
-            certain = following if self._pipelines and following is nextitem else None
-            turn = _Turn(item, request, following, certain)
+            turn = _Turn(item, request, following)
         reports.publish(item, nextitem, self._reports(line, turn))
         if following is None:
             self._finish(line)
@@ -185,7 +192,7 @@ class Dispatcher:
         line = self._lines[request.session]
         if line.broken is not None:
             raise ImageBuildError(line.broken.text)
-        session = self._session(line, _Turn(item, request, None, None, (collected_by(item),)))
+        session = self._session(line, _Turn(item, request, None, (collected_by(item),)))
         code = 0
         try:
             for message in session.shell():
@@ -220,8 +227,8 @@ class Dispatcher:
         It is what the worker was told before, else what pytest says, else the next of the collection: an xdist
         worker, which runs only a part of it, knows one item ahead. A worker can live with a guess that is wrong.
         """
-        if line.asked is not None and line.asked[0] is item:
-            return line.asked[1]
+        if line.asked and line.asked[0][0] is item:
+            return line.asked[0][1]
         if nextitem is None:
             return None
         request = self._requests.get(nextitem)
@@ -281,6 +288,8 @@ class Dispatcher:
                 continue
             if session.collected is None and isinstance(message, Output):
                 continue  # the collection here printed it already
+            if isinstance(message, (Done, Missing)) and message.waits:
+                line.asked.clear()
             if isinstance(message, Asked):
                 session.answer(hosted.answer(turn.item, message.name))
                 continue
@@ -295,17 +304,41 @@ class Dispatcher:
             warn_of_lost(turn.item, turn.request.session, self._gpus, self._capabilities.engine)
 
     def _messages(self, line: _Line, session: Session, turn: _Turn) -> Iterator[Message]:
-        """Let the worker run an item, and know of the one after it if that is certain to be run."""
-        line.asked, ahead = None, None
-        if turn.certain is not None:
-            after = self._after[turn.certain]
-            line.asked, ahead = (turn.certain, after), (plain_nodeid(turn.certain), _plain(after))
-        item, failed = plain_nodeid(turn.item), turn.item.session.testsfailed
-        return session.run(item, _plain(turn.following), failed, turn.request.timeout, ahead=ahead)
+        """Let the worker run an item, and know of those after it that are certain to be run."""
+        if line.asked:
+            line.asked.popleft()
+        ahead: list[tuple[str, str | None]] = []
+        if self._pipelines and line.spares is None and len(line.asked) < REQUESTS_AHEAD // 2:
+            ahead = [(self._inside(each), self._inside(after)) for each, after in self._ask_ahead(line, turn)]
+        item, following, failed = turn.item, turn.following, turn.item.session.testsfailed
+        return session.run(self._inside(item), self._inside(following), failed, turn.request.timeout, ahead=ahead)
+
+    def _ask_ahead(self, line: _Line, turn: _Turn) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+        """Yield what the worker can be asked for besides, and remember it."""
+        last, following = line.asked[-1] if line.asked else (turn.item, turn.following)
+        successors = self._successors_in(turn.item.session)
+        while following is not None and successors.get(last) is following and len(line.asked) < REQUESTS_AHEAD:
+            last, following = following, self._after[following]
+            line.asked.append((last, following))
+            yield last, following
+
+    @overload
+    def _inside(self, item: pytest.Item) -> str: ...
+    @overload
+    def _inside(self, item: pytest.Item | None) -> str | None: ...
+    def _inside(self, item: pytest.Item | None) -> str | None:
+        """Return the node id that an item has in the container."""
+        return None if item is None else self._nodeids[item]
+
+    def _successors_in(self, session: pytest.Session) -> Mapping[pytest.Item, pytest.Item]:
+        """Return what pytest runs after each item."""
+        if self._order is None:
+            self._order = dict(pairwise(session.items))
+        return self._order
 
     def _session(self, line: _Line, turn: _Turn) -> Session:
         """Return the session of an item, started if need be."""
-        if line.asked is not None and line.asked[0] is not turn.item:
+        if line.asked and line.asked[0][0] is not turn.item:
             # Something else than pytest's own loop chooses what runs.
             self._drop(line)
         if line.spares is not None and line.in_place is False:
@@ -318,7 +351,7 @@ class Dispatcher:
 
     def _line(self, config: pytest.Config, key: SessionKey, items: Sequence[pytest.Item]) -> _Line:
         files = tuple(dict.fromkeys(map(collected_by, {item.path: item for item in items}.values())))
-        names = {plain_nodeid(item): item.nodeid for item in items}
+        names = {self._nodeids[item]: item.nodeid for item in items}
         replay = Replay(config, names, getattr(items[0], "image_label", ""))
         if key.isolation == "session":
             return _Line(files=files, replay=replay)
@@ -363,15 +396,15 @@ class Dispatcher:
 
     def _give_up_gpus(self, request: Request | None = None, *, wanted: Callable[[], bool] = lambda: True) -> None:
         """End sessions with GPUs that `request` is not for. Nothing runs in them: only one item runs at a time."""
-        keys = [key for key in self._lines if key.gpu and (request is None or key != request.session)]
-        idle = [self._lines[key] for key in keys if self._lines[key].session is not None]
+        others = [line for key, line in self._gpu_lines.items() if request is None or key != request.session]
+        idle = [line for line in others if line.session is not None]
         if idle and wanted():
             for line in idle:
                 self._finish(line)
 
     def _finish(self, line: _Line) -> None:
         """Begin to end what a line has running. What it still has to say is for `finish`."""
-        if line.asked is not None:
+        if line.asked:
             # The run ends early, and the worker is busy with an item that nobody waits for.
             self._drop(line)
         if line.spares is not None:
@@ -409,7 +442,8 @@ class Dispatcher:
         return messages
 
     def _drop(self, line: _Line) -> None:
-        session, line.session, line.asked = line.session, None, None
+        session, line.session = line.session, None
+        line.asked.clear()
         if session is not None:
             with suppress(EngineError):
                 session.stop()
@@ -423,16 +457,6 @@ def _successors(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.
         pairs.append((item, None if after is not None and after.nodeid == item.nodeid else after))
         after = item
     return reversed(pairs)
-
-
-def _runs_everything_in_order(config: pytest.Config) -> bool:
-    """Tell whether pytest runs the items as collected, whatever their outcome."""
-    stops_early = config.getoption("maxfail") or config.getoption("stepwise", False)
-    return not stops_early and not hasattr(config, "workerinput")
-
-
-def _plain(item: pytest.Item | None) -> str | None:
-    return None if item is None else plain_nodeid(item)
 
 
 def _broken(error: Exception) -> _Broken:

@@ -105,11 +105,15 @@ class Collected:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Missing:
-    """The item to run is not there. `outcome` is what it shall have: `failed` or `skipped`."""
+    """The item to run is not there. `outcome` is what it shall have: `failed` or `skipped`.
+
+    With `waits`, the worker has dropped the requests that were ahead of this.
+    """
 
     item: str
     outcome: str
     reason: str
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,10 +192,14 @@ class ShellEnded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
-    """An item is through. `stop` is the text of `session.shouldstop`, if something in the container has set it."""
+    """An item is through. `stop` is the text of `session.shouldstop`, if something in the container has set it.
+
+    With `waits`, the worker has dropped the requests that were ahead of this.
+    """
 
     item: str
     stop: str | None
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

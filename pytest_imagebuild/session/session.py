@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal as signals
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -84,7 +85,8 @@ class Session:
         self._interrupted: ImageBuildError | None = None
         self._early: list[Message] = []
         self._last: str | None = None
-        self._ahead: tuple[str, str | None] | None = None
+        self._ahead: deque[tuple[str, str | None]] = deque()
+        self._round = 0
         self.known: Callable[[], Sequence[str]] = tuple
         """Names the plugins of the controller, when the session is to finish."""
         self.ready: Ready | None = None
@@ -134,28 +136,34 @@ class Session:
         failed: int,
         timeout: float | None,
         *,
-        ahead: tuple[str, str | None] | None = None,
+        ahead: Sequence[tuple[str, str | None]] = (),
     ) -> Iterator[Message]:
         """Run an item; yield what comes of it, `Done` or `Missing` last, or `Interrupted`.
 
         `next_item` decides which fixtures stay; `failed` is how many tests of the run failed so far;
-        `timeout` is in seconds. `ahead` is the item that is run next for certain and the one after it: the
-        worker need not wait for the controller then, and the next call must be for these two.
+        `timeout` is in seconds. `ahead` are items, each with the one after it, that are run for certain after
+        this one and those that were ahead already: the worker need not wait for the controller then, and the next
+        calls must be for these. It waits after an item that fails or stops the run, as the message that ends it says;
+        then nothing is ahead any more.
         Raises WorkerFailedToStart, WorkerDied or WorkerTimeout.
         """
         if (over := self._over or self._interrupted) is not None:
             raise over
-        if self._ahead not in (None, (item, next_item)):
-            msg = f"{self._ahead} was asked for ahead, so it is the next to run, not {(item, next_item)}"
+        if self._ahead and self._ahead[0] != (item, next_item):
+            msg = f"{self._ahead[0]} was asked for ahead, so it is the next to run, not {(item, next_item)}"
             raise ValueError(msg)
         yield from self.collection()
         if self._interrupted is not None:
             return
-        if self._ahead is None:
-            self._send({"type": "run", "item": item, "next": next_item, "failed": failed})
-        if ahead is not None:
-            self._send({"type": "run", "item": ahead[0], "next": ahead[1], "failed": failed})
-        self._ahead = ahead
+        asked = ahead if self._ahead else [(item, next_item), *ahead]
+        self._ahead.extend(asked)
+        self._ahead.popleft()
+        requests = [
+            {"type": "run", "item": each, "next": after, "failed": failed, "round": self._round}
+            for each, after in asked
+        ]
+        if requests:
+            self._send(*requests)
         yield from self._messages_of(item, timeout)
 
     def answer(self, answer: Mapping[str, object]) -> None:
@@ -282,9 +290,11 @@ class Session:
                         yield message
                 case Done(item=done) as message if done == item:
                     self._last = item
+                    self._end_round(waits=message.waits)
                     yield message
                     return
                 case Missing(item=missing) as message if missing == item:
+                    self._end_round(waits=message.waits)
                     yield message
                     return
                 case Interrupted() as message:
@@ -294,6 +304,11 @@ class Session:
                     self._time_out(timeout or 0.0)
                 case message:
                     self._die_of(message)
+
+    def _end_round(self, *, waits: bool) -> None:
+        if waits:
+            self._round += 1
+            self._ahead.clear()
 
     def _last_messages(self, timeout: float | None) -> Iterator[Message]:
         deadline = deadline_in(timeout)
@@ -363,15 +378,15 @@ class Session:
         except EngineError as error:
             self._send_error = str(error)
 
-    def _send(self, request: Mapping[str, object]) -> None:
-        """Send a request. If the worker is gone, what it said last says why, so the next read raises."""
+    def _send(self, *requests: Mapping[str, object]) -> None:
+        """Send requests. If the worker is gone, what it said last says why, so the next read raises."""
         self._sender.join(self._start_timeout)
         if self._sender.is_alive():
             self._send_error = "The container does not read what it is sent."
             return
         try:
             with self._sending:
-                self._container.channel.send(encoded(request))
+                self._container.channel.send(b"".join(map(encoded, requests)))
         except EngineError as error:
             self._send_error = str(error)
 

@@ -76,7 +76,7 @@ def _parse(line: bytes) -> Message:
     try:
         text = line.decode("ascii")
         _check_nesting(text)
-        values = json.loads(text, parse_constant=_refuse_constant)
+        values = _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         msg = f"The worker sent what is not a message: {line[:_SHOWN]!r} ({error})"
         raise WireError(msg) from None
@@ -113,6 +113,9 @@ _BRACKET = re.compile(r"[\[\]{}]")
 def _refuse_constant(name: str) -> NoReturn:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class _Fields:
@@ -260,6 +263,7 @@ def _read_missing(fields: _Fields) -> Message:
         item=fields.take("item", str),
         outcome=fields.choose("outcome", "failed", "skipped"),
         reason=fields.take("reason", str),
+        waits=bool(fields.optional("waits", bool)),
     )
 
 
@@ -325,7 +329,8 @@ def _read_terminal(fields: _Fields) -> Message:
 
 
 def _read_done(fields: _Fields) -> Message:
-    return Done(item=fields.take("item", str), stop=fields.optional("stop", str))
+    waits = bool(fields.optional("waits", bool))
+    return Done(item=fields.take("item", str), stop=fields.optional("stop", str), waits=waits)
 
 
 def _read_interrupted(fields: _Fields) -> Message:

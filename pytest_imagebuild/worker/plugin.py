@@ -64,6 +64,8 @@ class WorkerPlugin:
         """Whether the controller has said that it has no more."""
         self._last: pytest.Item | None = None
         self._promised: pytest.Item | None = None
+        self._round = 0
+        self._waits = False
         self._copies: Copies | None = None
         self._tree = CollectedTree() if setup["describe"] else None
         self._known: dict[str, Any] = {"options": [], "ini_keys": []}
@@ -158,7 +160,7 @@ class WorkerPlugin:
         while not self._finished and (request := self._requests.next())["type"] in ("run", "shell"):
             if request["type"] == "shell":
                 self._wire.send({"type": "shell", "code": run_shell(self._interactive, self._shell_path())})
-            else:
+            elif request["round"] >= self._round:  # that of a copy is not known here
                 self._run(session, request)
         self._known_there = [] if self._finished else request.get("known", [])
         self._tear_down_to(session, None)
@@ -177,6 +179,7 @@ class WorkerPlugin:
         """Send a report; what was printed goes first."""
         if self._last is None:
             return
+        self._waits = self._waits or report.failed
         if self._words is not None:
             self._words.note(report)
         config = self._last.config
@@ -264,7 +267,8 @@ class WorkerPlugin:
         item = self._items.get(nodeid)
         if item is None:
             kind, reason = self._why_missing(nodeid)
-            self._wire.send({"type": "missing", "item": nodeid, "reason": reason, "outcome": kind})
+            self._waits = kind == "failed"
+            self._end_item({"type": "missing", "item": nodeid, "reason": reason, "outcome": kind})
             return
         if self._copies is None:
             self._run_item(session, item, request)
@@ -289,7 +293,14 @@ class WorkerPlugin:
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=self._promised)
         self._interactive.close()
         stop = str(session.shouldstop) if session.shouldstop else None
-        self._wire.send({"type": "done", "item": request["item"], "stop": stop})
+        self._waits = self._waits or stop is not None
+        self._end_item({"type": "done", "item": request["item"], "stop": stop})
+
+    def _end_item(self, message: dict[str, object]) -> None:
+        """Say that an item is through. The run may be over after a failure, so what comes next is asked for anew."""
+        waits, self._waits = self._waits, False
+        self._round += waits
+        self._wire.send({**message, "waits": waits})
 
     def _ask(self, name: str) -> Any:
         """Return the value of a fixture of the host."""

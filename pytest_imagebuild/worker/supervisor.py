@@ -14,9 +14,11 @@ import faulthandler
 import io
 import json
 import os
+import re
 import select
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -39,6 +41,8 @@ _PIPE_CAPACITY = 1024 * 1024
 _WIRE_CHUNK = 65536
 _LAST_WORDS_SECONDS = 10.0
 _SETTLE_MILLISECONDS = 5
+_LULL_SECONDS = 0.002
+_ITEM_ENDS = re.compile(rb'^\{"type":"(?:done|missing)",.*$', re.MULTILINE)
 _decoder = codecs.getincrementaldecoder("utf-8")
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -99,6 +103,7 @@ class _Supervisor:
         self._to_controller = Outbox(1, self._poll)
         self._console: Console | None = None
         self._wire = wire
+        self._asked = 0
         self._tail = bytearray()
         self._outputs = {out: ("stdout", _decoder("replace")), err: ("stderr", _decoder("replace"))}
         self._input_paused = False
@@ -128,6 +133,10 @@ class _Supervisor:
                 for fd, _ in self._poll.poll():
                     self._callbacks[fd](fd)
                 self._regulate()
+                if self._asked > 1:
+                    # The worker has more to do and waits for nobody: to be woken for each small test costs more than
+                    # it takes to run.
+                    time.sleep(_LULL_SECONDS)
             code = self._say_how_it_ended(self._status)
         except (_ControllerGone, BrokenPipeError):
             code = 128 + signal.SIGKILL
@@ -148,6 +157,7 @@ class _Supervisor:
             elif kind in ("terminal", "resize", "input"):
                 self._on_console(kind, json.loads(part))
             else:
+                self._asked += kind == "run"
                 self._tell_child(part)
 
     def _on_console(self, kind: str, request: Mapping[str, Any]) -> None:
@@ -193,13 +203,19 @@ class _Supervisor:
         # Other messages may only come between whole lines.
         head, newline, rest = data.rpartition(b"\n")
         if newline:
-            self._to_controller.send(bytes(self._tail) + head + newline)
+            lines = bytes(self._tail) + head + newline
+            self._to_controller.send(lines)
+            self._count_ends(lines)
             self._tail = bytearray(rest)
         else:
             self._tail += rest
         if len(self._tail) > MAX_LINE:
             self._to_controller.send(bytes(self._tail))
             self._tail.clear()
+
+    def _count_ends(self, lines: bytes) -> None:
+        for end in _ITEM_ENDS.findall(lines):
+            self._asked = 0 if end.endswith(b'"waits":true}') else self._asked - 1
 
     def _on_output(self, fd: int) -> None:
         if not self._forward_output(fd):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from live_worker import Makes
 
-from pytest_imagebuild.session.messages import Report
+from pytest_imagebuild.session.messages import Done, Report
 
 TRACED = """
     import pytest
@@ -177,9 +177,44 @@ def test_items_can_be_asked_for_ahead(worker: Makes) -> None:
     outcomes = []
     for here, (ahead, after) in ((0, (1, 2)), (1, (2, None))):
         messages = list(
-            live.session.run(ids[here], ids[ahead], 0, 20, ahead=(ids[ahead], ids[after] if after else None))
+            live.session.run(ids[here], ids[ahead], 0, 20, ahead=[(ids[ahead], ids[after] if after else None)])
         )
         outcomes += [message.data["outcome"] for message in messages if isinstance(message, Report)]
     outcomes += live.run(ids[2]).outcomes.values()
 
     assert outcomes == ["passed", "passed", "passed", "passed", "failed", "passed", "passed", "passed", "passed"]
+
+
+def test_what_is_ahead_of_a_failure_is_dropped(worker: Makes) -> None:
+    live = worker("import pytest\n@pytest.mark.parametrize('i', range(40))\ndef test_it(i): assert i != 1").start()
+    ids = [f"test_it.py::test_it[{number}]" for number in range(40)]
+    pairs = list(zip(ids, [*ids[1:], None], strict=True))
+
+    first = list(live.session.run(*pairs[0], 0, 20, ahead=pairs[1:]))
+    failing = list(live.session.run(*pairs[1], 0, 20))
+    last = list(live.session.run(*pairs[-1], 1, 20))
+
+    assert [message.waits for message in (first[-1], failing[-1], last[-1]) if isinstance(message, Done)] == [
+        False,
+        True,
+        False,
+    ]
+    assert {message.data["nodeid"] for message in last if isinstance(message, Report)} == {ids[-1]}
+
+
+def test_what_is_ahead_of_a_stop_is_dropped(worker: Makes) -> None:
+    live = worker(
+        """
+        import pytest
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(request, number):
+            if number == 0:
+                request.session.shouldstop = "enough seen"
+        """
+    ).start()
+    ids = [f"test_it.py::test_it[{number}]" for number in range(3)]
+
+    (*_, done) = live.session.run(ids[0], ids[1], 0, 20, ahead=[(ids[1], ids[2]), (ids[2], None)])
+
+    assert done == Done(item=ids[0], stop="enough seen", waits=True)
+    assert list(live.session.finish(20)) == []

@@ -18,7 +18,7 @@ def test_the_worker_says_what_it_is(worker: Makes) -> None:
     live = worker("def test_it(): pass").start()
     live.run("test_it.py::test_it")
 
-    assert live.session.ready.protocol == 1
+    assert live.session.ready.protocol == 2
     assert live.session.ready.python.startswith("3.")
     assert live.session.ready.pytest[0].isdigit()
     assert live.session.collected.items == 1
@@ -128,10 +128,10 @@ def test_an_error_while_pytest_configures_comes_with_its_traceback(worker: Makes
 
 
 def test_another_version_of_the_protocol_is_refused(worker: Makes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_imagebuild.session.setup.PROTOCOL", 2)
+    monkeypatch.setattr("pytest_imagebuild.session.setup.PROTOCOL", 3)
     live = worker("def test_it(): pass").start()
 
-    with pytest.raises(WorkerFailedToStart, match="The controller speaks version 2 of the protocol, this worker 1"):
+    with pytest.raises(WorkerFailedToStart, match="The controller speaks version 3 of the protocol, this worker 2"):
         live.run("test_it.py::test_it")
 
 
