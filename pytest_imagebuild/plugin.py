@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from pytest_imagebuild import hookspecs
+from pytest_imagebuild.dispatch.last_time import recall, remember
 from pytest_imagebuild.options import Options, add_options
 from pytest_imagebuild.worker.imports import pytest_runtest_makereport
 from pytest_imagebuild.worker.marker import (
@@ -19,6 +20,7 @@ from pytest_imagebuild.worker.marker import (
 )
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.dispatch.early import EarlyContainers
     from pytest_imagebuild.dispatch.governed.collection import GovernedCollection
     from pytest_imagebuild.dispatch.run import Run
 
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+EARLY: pytest.StashKey[EarlyContainers] = pytest.StashKey()
 GOVERNED: pytest.StashKey[GovernedCollection] = pytest.StashKey()
 SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
@@ -104,8 +107,21 @@ def run_of(config: pytest.Config) -> Run:
             quiet=is_worker or config.getoption("verbose") < 0,
             verbose=config.getoption("verbose") > 0,
         )
-        config.stash[RUN] = Run(config, Options.from_config(config), display)
+        config.stash[RUN] = Run(config, Options.from_config(config), display, config.stash.get(EARLY, None))
     return config.stash[RUN]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Begin to start what this command line has needed the last time, while pytest collects."""
+    config = session.config
+    if config.getoption("collectonly") or config.getoption("no_image") or GOVERNED in config.stash:
+        return
+    if not _distributes(config) and not hasattr(config, "workerinput") and (rows := recall(config)):
+        from pytest_imagebuild.dispatch.early import begin_early  # noqa: PLC0415 - only a run with images pays for it
+
+        if (early := begin_early(config, rows)) is not None:
+            config.stash[EARLY] = early
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -117,6 +133,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return  # pytest stops before the first test
     if GOVERNED in config.stash or any(images_of(item) or item.get_closest_marker("image") for item in session.items):
         run_of(config).prepare(session.items)
+    elif EARLY in config.stash:
+        config.stash[EARLY].keep(())
+        remember(config, [])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -194,8 +213,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if config in _CONFIGS:
         _CONFIGS.remove(config)
     run = config.stash.get(RUN, None)
+    early = config.stash.get(EARLY, None)
     if run is not None:
         run.close()
+    elif early is not None:
+        early.close()
+        early.engine.close()
     elif config.stash.get(COUNTS, []):
         run_of(config).drop_after_workers()
 

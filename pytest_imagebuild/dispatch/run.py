@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
@@ -13,8 +12,10 @@ from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
+from pytest_imagebuild.dispatch.early import EarlyContainers, row, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
+from pytest_imagebuild.dispatch.last_time import remember
 from pytest_imagebuild.dispatch.replay import SUMMARIES
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
@@ -22,7 +23,7 @@ from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import Service, ServiceSpec
+from pytest_imagebuild.engines.protocol import Engine, Service, ServiceSpec
 from pytest_imagebuild.errors import (
     EngineError,
     EngineUnavailableError,
@@ -45,11 +46,13 @@ NAMED = 4
 class Run:
     """Everything that this plugin keeps for one pytest session that uses images."""
 
-    def __init__(self, config: pytest.Config, options: Options, display: Display) -> None:
+    def __init__(
+        self, config: pytest.Config, options: Options, display: Display, early: EarlyContainers | None = None
+    ) -> None:
         self._config = config
         self._options = options
         self.display = display
-        self.identity = _run_identity(config)
+        self.identity = run_identity(config)
         self.console = Console(config)
         self.labels: list[str] = []
         """What the ids of tests show that run in one of several images."""
@@ -59,6 +62,7 @@ class Run:
         self._outcomes: dict[Image, BuiltLayer | Exception] = {}
         self._layers: dict[Image, BuiltLayer] = {}
         self._starter: SessionStarter | None = None
+        self._early = early
         self._begun: dict[SessionKey, Session] = {}
         self._refusal = ""
         self._without_gpu: Mapping[pytest.Item, str] = {}
@@ -160,9 +164,14 @@ class Run:
         if self._dispatcher:
             self._dispatcher.stop()
         self.end_begun()
+        if self._early:
+            self._early.close()
         if self._workspace:
             workspace, self._workspace = self._workspace, None
             workspace.close()
+        elif self._early:
+            self._early.engine.close()
+        self._early = None
 
     def build(self, image: Image) -> BuiltLayer:
         """Build one image for a fixture of the host. Raises what kept it from being built."""
@@ -242,7 +251,12 @@ class Run:
                 if isinstance(built[key.image], BuiltLayer) and not key.gpu and key.collects is None
             ]
             # Which of its items an xdist worker will run, nobody knows yet.
-            dispatcher.start(sound[: 1 if self._is_worker else AT_ONCE])
+            first = sound[: 1 if self._is_worker else AT_ONCE]
+            containers = [starter.container(key) for key in first]
+            self._early_containers().keep(containers)
+            dispatcher.start(first)
+            if not self._is_worker:
+                remember(self._config, [kept for container in containers if (kept := row(*container))])
         return dispatcher
 
     def _uncaptured(self) -> AbstractContextManager[None]:
@@ -251,10 +265,18 @@ class Run:
         disabled: AbstractContextManager[None] = capture.global_and_fixture_disabled() if capture else nullcontext()
         return disabled
 
+    def _early_containers(self) -> EarlyContainers:
+        if self._early is None:
+            self._early = EarlyContainers(self.workspace.engine)
+        return self._early
+
+    def _choose_engine(self) -> Engine:
+        return choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
+
     def _open(self) -> Workspace:
         __tracebackhide__ = True
         try:
-            engine = choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
+            engine = self._early.engine if self._early else self._choose_engine()
             workspace = Workspace.open(
                 engine,
                 self._options,
@@ -275,7 +297,8 @@ class Run:
     def _sessions(self) -> SessionStarter:
         """Return what starts sessions, of the images that are built when it is asked to."""
         if self._starter is None:
-            self._starter = SessionStarter(self._config, self.workspace, self._layers, self.display.note)
+            early = self._early_containers()
+            self._starter = SessionStarter(self._config, self.workspace, self._layers, self.display.note, early)
         return self._starter
 
     def _build(self, images: Sequence[Image]) -> Mapping[Image, BuiltLayer | Exception]:
@@ -316,9 +339,3 @@ class Run:
 def _labels(items: Iterable[pytest.Item]) -> list[str]:
     found = {getattr(item, "image_label", None) or label_of(item) for item in items}
     return sorted(label for label in found if label)
-
-
-def _run_identity(config: pytest.Config) -> str:
-    """Return an id that the processes of one xdist run share."""
-    given = getattr(config, "workerinput", {}).get("testrunuid")
-    return given if isinstance(given, str) else uuid.uuid4().hex

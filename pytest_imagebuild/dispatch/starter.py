@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from pytest_imagebuild.build.volumes import provide
 from pytest_imagebuild.dispatch.covering import PLUGIN, settings_of
+from pytest_imagebuild.dispatch.early import EarlyContainers
 from pytest_imagebuild.dispatch.gpus import lease_of
 from pytest_imagebuild.dispatch.invocation import (
     OwnRun,
@@ -52,11 +54,13 @@ class SessionStarter:
         workspace: Workspace,
         built: Mapping[Image, BuiltLayer],
         say: Callable[[str], None],
+        early: EarlyContainers,
     ) -> None:
         self._config = config
         self._workspace = workspace
         self._built = built
         self._say = say
+        self._early = early
         self._payloads: dict[Image, bytes] = {}
         self.own: dict[SessionKey, OwnRun] = {}
         """What the workers read that collect by themselves."""
@@ -101,6 +105,17 @@ class SessionStarter:
         session.begin()
         return session
 
+    def container(self, key: SessionKey) -> tuple[BuiltLayer, SessionSpec]:
+        """Return what the container of a session is started of, and how, but for what it leases and mounts."""
+        spec = SessionSpec(
+            command=COMMAND,
+            network="default" if key.network else "none",
+            memory=key.memory,
+            cpu=key.cpu,
+            isolate=key.isolation == "test",
+        )
+        return self._built[key.image], spec
+
     def _command_line(self, key: SessionKey, files: Sequence[str]) -> dict[str, Any]:
         if key.collects:
             own = self.own[key]
@@ -128,17 +143,10 @@ class SessionStarter:
     def _started(self, key: SessionKey, setup: Setup, masking: Masking) -> Session:
         engine = self._workspace.engine
         lease = lease_of(key, engine.gpus, self._workspace.builder.leases, self._say)
-        spec = SessionSpec(
-            command=COMMAND,
-            network="default" if key.network else "none",
-            memory=key.memory,
-            cpu=key.cpu,
-            gpus=lease.ids if lease else (),
-            isolate=key.isolation == "test",
-            volumes=provide(engine, key.volumes),
-        )
+        layer, plain = self.container(key)
+        spec = replace(plain, gpus=lease.ids if lease else (), volumes=provide(engine, key.volumes))
         try:
-            container = engine.start(self._built[key.image], spec)
+            container = self._early.take(layer, spec) or engine.start(layer, spec)
         except BaseException:
             if lease:
                 lease.release()

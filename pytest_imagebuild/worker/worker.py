@@ -1,14 +1,17 @@
 """The worker, up to the import of pytest. Runs in the container: imports the standard library only.
 
-What comes before that import decides which pytest it is: the files are put in place, then `sys.path`,
-the environment and the working directory.
+pytest is imported while the worker waits to be told what it is for. The files of the project are put in place then,
+`sys.path`, the environment and the working directory; a pytest of the project itself takes the place of the other.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pytest_imagebuild.worker.channel import Requests, Wire
@@ -16,6 +19,9 @@ from pytest_imagebuild.worker.protocol import PROTOCOL
 from pytest_imagebuild.worker.unpack import unpack
 
 __all__ = ["main"]
+
+_RUNS = "pytest_imagebuild.worker.config"
+"""Runs pytest, and imports it."""
 
 
 def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
@@ -25,19 +31,42 @@ def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
     """
     wire = Wire(wire_fd)
     requests = Requests(requests_fd)
+    known = set(sys.modules)
     try:
+        # The container may have been started before anybody knew what for.
+        with suppress(Exception):
+            importlib.import_module(_RUNS)
         setup = requests.next()
         if setup["type"] == "finish":
             return 0
         if problem := _prepare(setup, requests):
             wire.send({"type": "error", "text": problem})
             return 1
+        _forget_shadowed(known, setup["path"])
         from pytest_imagebuild.worker.config import run  # noqa: PLC0415 - it imports pytest
 
         return run(setup, requests, wire, typed_fd)
     except Exception:  # noqa: BLE001 - the last frame of the process: the controller shall see whatever it was
         wire.send({"type": "error", "text": traceback.format_exc()})
         return 1
+
+
+def _forget_shadowed(known: Collection[str], path: Sequence[str]) -> None:
+    """Let pytest be imported anew if the project has something of its own of what has been imported already.
+
+    `known` are the modules that were there before.
+    """
+    installed = [name for name in sys.modules.keys() - known if _is_installed(sys.modules[name])]
+    names = {name.partition(".")[0] for name in installed}
+    there = {entry.partition(".")[0] for folder in path if os.path.isdir(folder) for entry in os.listdir(folder)}  # noqa: PTH112, PTH208
+    if (names - {"pytest_imagebuild"}) & there:
+        for name in installed:
+            del sys.modules[name]
+
+
+def _is_installed(module: object) -> bool:
+    file = getattr(module, "__file__", None) or ""
+    return "/site-packages/" in file or "/dist-packages/" in file
 
 
 def _prepare(setup: dict[str, Any], requests: Requests) -> str:

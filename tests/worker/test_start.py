@@ -8,6 +8,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import iniconfig
 import pytest
 from live_worker import Makes, tar
 
@@ -24,10 +25,10 @@ def test_the_worker_says_what_it_is(worker: Makes) -> None:
     assert live.session.collected.items == 1
 
 
-def test_path_environment_and_folder_are_set_before_pytest_is_imported(worker: Makes) -> None:
+def test_path_environment_and_folder_are_set_before_plugins_are_imported(worker: Makes) -> None:
     live = worker(
         {
-            "lib/early.py": "import os, sys\nSEEN = 'pytest' in sys.modules\nVALUE = os.environ['VALUE']",
+            "lib/early.py": "import os\nVALUE = os.environ['VALUE']",
             "plug.py": "import early",
             "test_it.py": """
                 import early, os, sys
@@ -254,3 +255,22 @@ def test_a_worker_that_runs_nothing_ends_quietly(worker: Makes) -> None:
 
     assert live.finish() == []
     assert live.container.process.returncode == 0
+
+
+def test_a_library_of_pytest_that_the_project_has_itself_takes_the_place_of_the_installed_one(worker: Makes) -> None:
+    installed = {
+        f"src/iniconfig/{file.name}": file.read_text() for file in Path(iniconfig.__file__).parent.glob("*.py")
+    }
+    installed["src/iniconfig/__init__.py"] += "\nMINE = True"
+    test = """
+        import iniconfig
+        import _pytest.config.findpaths
+
+        def test_it() -> None:
+            assert iniconfig.MINE
+            assert _pytest.config.findpaths.iniconfig is iniconfig
+    """
+    live = worker({**installed, "test_it.py": test})
+    live.start(path=(str(live.project / "src"), str(live.project)))
+
+    assert live.run("test_it.py::test_it").failure == ""
