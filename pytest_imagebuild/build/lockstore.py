@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -100,15 +101,21 @@ class LockStore:
 
     def _replace(self, text: str) -> None:
         try:
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            self._write(text)
         except OSError as error:
-            raise LockfileError(
-                f"{self.path} cannot be written: {error}. Use --image-locked where the lockfile may not change."
-            ) from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "Make room there." if is_full else "Use --image-locked where the lockfile may not change."
+            raise LockfileError(f"{self.path} cannot be written: {error}. {advice}") from error
+
+    def _write(self, text: str) -> None:
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
         temporary = Path(name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
+                stream.flush()
+                # Else a machine that loses power may be left with an empty file of the new name.
+                os.fsync(handle)
             temporary.chmod(self._mode())
             temporary.replace(self.path)
         except BaseException:

@@ -6,6 +6,7 @@ pytest is imported while the worker waits to be told what it is for. The files o
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,8 @@ __all__ = ["main"]
 
 _RUNS = "pytest_imagebuild.worker.config"
 """Runs pytest, and imports it."""
+
+_NOT_ALLOWED = "Run the image as a user that may write there"
 
 
 def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
@@ -82,10 +85,9 @@ def _prepare(setup: dict[str, Any], requests: Requests) -> str:
         unpack(requests, setup["payload"], setup.get("root", "/"))
         os.chdir(setup["cwd"])
     except OSError as error:
-        return (
-            f"The files of the project cannot be put in place in the container: {error}. "
-            "Run the image as a user that may write there."
-        )
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Make room where the engine keeps its containers" if is_full else _NOT_ALLOWED
+        return f"The files of the project cannot be put in place in the container: {error}. {advice}."
     os.environ.update(setup["environment"])
     sys.path[:0] = setup["path"]
     sys.argv = ["pytest", *setup["args"]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 from bases import OwnBase
 from engines import EngineUnderTest, Events
+from running import Running
 
 TIMEOUT = 120
 
@@ -210,3 +212,26 @@ def test_the_layers_of_a_run_that_ignores_the_cache_are_gone_after_it(
     result.stdout.fnmatch_lines([f"imagebuild ({engine.name}): layers: reused 0, built 3 in *s"])
     assert engine.layers(nonce) == {}
     assert engine.thrown_away(nonce) == []
+
+
+def test_runs_that_force_and_ignore_at_once_are_green_and_the_next_ones_find_one_whole_chain(
+    runs: Runs, project: pytest.Pytester, engine: EngineUnderTest, nonce: str
+) -> None:
+    before = runs.of("own")
+    flags = ("--force-build", "--force-build", "--ignore-image-cache")
+    with ExitStack() as stack:
+        begun = [stack.enter_context(Running(project.path, "-k", "own", flag)) for flag in flags]
+        for run in begun:
+            assert run.wait(TIMEOUT) == 0, run.output
+
+    commits = runs.events.commits()
+    again = commits[len(WHOLE) :]
+    assert [sum(step in commit for commit in again) for step in WHOLE] == [3] * len(WHOLE)
+    runs.seen = len(commits)
+    after = runs.of("own")
+    assert after.steps == NOTHING
+    assert after.layer != before.layer
+    assert runs.of("other").steps == [OTHER]
+    assert runs.of("own") == after
+    engine.sweep_replaced()
+    assert engine.remains(nonce) == []
