@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from pytest_imagebuild import hookspecs
-from pytest_imagebuild.dispatch.last_time import recall, remember
+from pytest_imagebuild.last_time import recall, remember
 from pytest_imagebuild.options import Options, add_options
 from pytest_imagebuild.worker.imports import pytest_runtest_makereport
 from pytest_imagebuild.worker.marker import (

@@ -15,7 +15,6 @@ from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
 from pytest_imagebuild.dispatch.early import EarlyContainers, row, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
-from pytest_imagebuild.dispatch.last_time import remember
 from pytest_imagebuild.dispatch.replay import SUMMARIES
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
@@ -32,6 +31,7 @@ from pytest_imagebuild.errors import (
     UnknownVersionError,
 )
 from pytest_imagebuild.image.chain import Image
+from pytest_imagebuild.last_time import remember
 from pytest_imagebuild.options import Options
 from pytest_imagebuild.session.session import Session
 from pytest_imagebuild.worker.marker import label_of

@@ -59,17 +59,28 @@ def _forget_shadowed(known: Collection[str], path: Sequence[str]) -> None:
 
     `known` are the modules that were there before.
     """
-    installed = [name for name in sys.modules.keys() - known if _is_installed(sys.modules[name])]
-    names = {name.partition(".")[0] for name in installed}
-    there = {entry.partition(".")[0] for folder in path if os.path.isdir(folder) for entry in os.listdir(folder)}  # noqa: PTH112, PTH208
-    if (names - {"pytest_imagebuild"}) & there:
-        for name in installed:
-            del sys.modules[name]
+    ours = __name__.partition(".")[0]
+    imported = {name: name.partition(".")[0] for name in sys.modules.keys() - known}
+    installed = [name for name, top in imported.items() if top == ours or _is_installed(sys.modules[name])]
+    names = {imported[name] for name in installed} - {ours}
+    if not any(_holds(folder, name) for folder in path for name in names):
+        return
+    for name in installed:
+        del sys.modules[name]
+    for name in installed:
+        package, _, attribute = name.rpartition(".")
+        # `from package import module` would find it there.
+        with suppress(AttributeError, KeyError):
+            delattr(sys.modules[package], attribute)
 
 
 def _is_installed(module: object) -> bool:
     file = getattr(module, "__file__", None) or ""
     return "/site-packages/" in file or "/dist-packages/" in file
+
+
+def _holds(folder: str, name: str) -> bool:
+    return os.path.exists(f"{folder}/{name}.py") or os.path.exists(f"{folder}/{name}/__init__.py")  # noqa: PTH110 - pathlib costs time at every start
 
 
 def _prepare(setup: dict[str, Any], requests: Requests) -> str:

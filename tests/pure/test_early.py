@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 
 from pytest_imagebuild.dispatch.early import EarlyContainers, row
-from pytest_imagebuild.dispatch.last_time import recall, remember
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
-from pytest_imagebuild.engines.protocol import Container, SessionSpec, VolumeMount
+from pytest_imagebuild.engines.protocol import Container, SessionSpec
+from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.last_time import recall, remember
 
 SPEC = SessionSpec(command=("start",), memory=2**30, cpu=1.5, isolate=True)
 

@@ -266,11 +266,13 @@ def test_a_library_of_pytest_that_the_project_has_itself_takes_the_place_of_the_
         import iniconfig
         import _pytest.config.findpaths
 
-        def test_it() -> None:
+        def test_it(image_host) -> None:
+            assert image_host == "host"
             assert iniconfig.MINE
             assert _pytest.config.findpaths.iniconfig is iniconfig
     """
     live = worker({**installed, "test_it.py": test})
-    live.start(path=(str(live.project / "src"), str(live.project)))
+    path = (str(live.project / "src"), str(live.project))
+    live.start(path=path, environment={"IMAGEBUILD_HOST": "host"})
 
     assert live.run("test_it.py::test_it").failure == ""
