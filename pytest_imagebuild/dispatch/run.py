@@ -63,6 +63,7 @@ class Run:
         self._layers: dict[Image, BuiltLayer] = {}
         self._starter: SessionStarter | None = None
         self._early = early
+        self._rows: list[Sequence[object]] | None = None
         self._begun: dict[SessionKey, Session] = {}
         self._refusal = ""
         self._without_gpu: Mapping[pytest.Item, str] = {}
@@ -158,6 +159,9 @@ class Run:
         """End sessions in order, with tear-downs."""
         if self._dispatcher:
             self._dispatcher.finish()
+        # Not before: pytest makes the folder of its cache in the project, which containers are given.
+        if self._rows is not None and not self._is_worker:
+            remember(self._config, self._rows)
 
     def close(self) -> None:
         """End everything at once and let go of the engine."""
@@ -255,8 +259,7 @@ class Run:
             containers = [starter.container(key) for key in first]
             self._early_containers().keep(containers)
             dispatcher.start(first)
-            if not self._is_worker:
-                remember(self._config, [kept for container in containers if (kept := row(*container))])
+            self._rows = [kept for container in containers if (kept := row(*container))]
         return dispatcher
 
     def _uncaptured(self) -> AbstractContextManager[None]:

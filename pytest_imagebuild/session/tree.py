@@ -99,9 +99,13 @@ def payload(trees: Iterable[ProjectTree], sources: Iterable[LocalSource], files:
 def _add_path(archive: tarfile.TarFile, path: Path, room: int) -> bool:
     """Add what lies at `path`; return False, without reading it, for a file that is larger than `room`."""
     try:
-        status = path.lstat()
+        return _add_file(archive, path, room)
     except (FileNotFoundError, NotADirectoryError):
-        return True  # git lists files that were deleted but are still tracked
+        return True  # git lists files that were deleted but are still tracked, and editors remove theirs meanwhile
+
+
+def _add_file(archive: tarfile.TarFile, path: Path, room: int) -> bool:
+    status = path.lstat()
     info = tarfile.TarInfo(str(path).lstrip("/"))
     info.mode = stat.S_IMODE(status.st_mode)
     info.mtime = status.st_mtime

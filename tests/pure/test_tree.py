@@ -296,3 +296,22 @@ def test_a_file_that_is_too_large_is_not_read(root: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ImageBuildError, match="is larger than 512 MiB"):
         payload([read_tree(root)], ())
+
+
+def test_a_file_that_goes_away_while_the_tree_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("goes.py", "stays.py"):
+        (tmp_path / name).write_text("pass")
+    tree = read_tree(tmp_path)
+    read = Path.read_bytes
+
+    def read_or_not(path: Path) -> bytes:
+        if path.name == "goes.py":
+            path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_or_not)
+
+    with tarfile.open(fileobj=io.BytesIO(payload([tree], []))) as archive:
+        assert [PurePath(name).name for name in archive.getnames()] == ["stays.py"]
