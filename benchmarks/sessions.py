@@ -55,7 +55,7 @@ from pytest_imagebuild import Image
 def test_python():
     print("inside", platform.python_version(), "inside")
 """
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-q")
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 Run = Callable[[str], object]
