@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -200,7 +201,8 @@ class LayerMaker:
 
     def _failure(self, layer: PlannedLayer, failure: CommandFailed, *, pinned: bool) -> ImageBuildError:
         if layer.function is None:
-            return self._step_error(layer, failure, advice(failure.exit_code, failure.output) if pinned else "")
+            helps = advice(failure.exit_code, failure.output) if pinned else ""
+            return self._step_error(layer, failure, helps)
         missing = python_missing("Functions", layer.where, failure.exit_code, failure.output)
         return missing or self._step_error(layer, failure, function_advice(layer.function, failure))
 
@@ -212,8 +214,14 @@ class LayerMaker:
             exit_code=failure.exit_code,
             output="\n".join(tail),
             where=layer.where,
-            advice=helps,
+            advice=helps or _advice_of_killed(failure),
         )
+
+
+def _advice_of_killed(failure: CommandFailed) -> str:
+    if failure.exit_code != 128 + signal.SIGKILL:
+        return ""
+    return "It was killed (SIGKILL): for want of memory, or because the engine was stopped. Run again."
 
 
 def _masked_output(masking: Masking, output: Output) -> Output:

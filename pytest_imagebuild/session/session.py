@@ -232,9 +232,11 @@ class Session:
             self._container.stop()
         with suppress(EngineError):
             self._container.channel.close()
-        self._container.stop()
-        if self._stopped is not None:
-            self._stopped()
+        try:
+            self._container.stop()
+        finally:
+            if self._stopped is not None:
+                self._stopped()
 
     def collection(self) -> Iterator[Message]:
         """Wait until the collection is done; yield what comes of it.
@@ -441,7 +443,9 @@ class Session:
 
     def _end(self, error: ImageBuildError) -> NoReturn:
         self._over = error
-        self.stop()
+        # What ended it is worth more than an engine that is gone: the next sweep finds what stays.
+        with suppress(EngineError):
+            self.stop()
         raise error
 
     def _status(self) -> ExitStatus:

@@ -238,7 +238,8 @@ def test_a_daemon_that_dies_during_a_session_ends_its_channel(
     listening.cut()
     assert container.channel.receive(SECONDS) == b""
     status = container.wait(SECONDS)
-    assert (status.code, status.detail) == (None, "the connection to Docker was lost")
+    lost = "The connection to Docker was lost. Look at `docker info`, then run again."
+    assert (status.code, status.detail) == (None, lost)
     container.stop()
 
 

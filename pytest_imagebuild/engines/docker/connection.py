@@ -30,12 +30,16 @@ __all__ = ["HOST_NAME", "Connection", "connect", "engine_errors", "explain"]
 HOST_NAME = "host.docker.internal"
 """What Docker Desktop calls the host, and Docker from 20.10 on if it is told to."""
 
+_FULL = "no space left on device"
+_MAKE_ROOM = "Free some: `imagebuild prune` removes what no image needs, `docker system prune` what Docker can spare."
+
 _CONNECT_SECONDS = 4
 _FIRST_ANSWER_SECONDS = 15
 # The commit of a layer with a GPU stack takes minutes on a slow disk; a dead daemon closes the socket at once.
 _CALL_SECONDS = 1800
 _POOL_SIZE = 64
 
+LOOK = "Look at `docker info`, then run again."
 LOST = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)
 
 
@@ -162,10 +166,11 @@ def engine_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(f"Docker refused to {doing}: {explain(error)}") from error
+        said = explain(error)
+        helps = f". {_MAKE_ROOM}" if _FULL in said else ""
+        raise EngineError(f"Docker refused to {doing}: {said}{helps}") from error
     except (docker.errors.DockerException, *LOST) as error:
-        message = f"Docker was lost while it should {doing}: {explain(error)}. Look at `docker info`, then run again."
-        raise EngineError(message) from error
+        raise EngineError(f"Docker was lost while it should {doing}: {explain(error)}. {LOOK}") from error
 
 
 def explain(error: BaseException) -> str:

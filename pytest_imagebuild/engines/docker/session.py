@@ -11,7 +11,7 @@ from docker.types import LogConfig
 
 from pytest_imagebuild.engines.configuration import started_by
 from pytest_imagebuild.engines.docker.channel import AttachChannel
-from pytest_imagebuild.engines.docker.connection import HOST_NAME, LOST, engine_errors
+from pytest_imagebuild.engines.docker.connection import HOST_NAME, LOOK, LOST, engine_errors
 from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
 from pytest_imagebuild.engines.docker.natives import NativeContainer
 from pytest_imagebuild.engines.docker.stream import AttachStream
@@ -129,7 +129,7 @@ class _ExitWatch:
         try:
             self._status = _exit_status(response.json())
         except (ValueError, KeyError, TypeError, *LOST):
-            self._status = ExitStatus(code=None, detail="the connection to Docker was lost")
+            self._status = ExitStatus(code=None, detail=f"The connection to Docker was lost. {LOOK}")
         finally:
             self._ended.set()
 

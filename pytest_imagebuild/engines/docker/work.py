@@ -15,7 +15,7 @@ from docker.types import DeviceRequest, LogConfig
 
 from pytest_imagebuild.engines.configuration import shell_of, workdir_of
 from pytest_imagebuild.engines.docker import files
-from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
+from pytest_imagebuild.engines.docker.connection import LOOK, LOST, engine_errors, explain
 from pytest_imagebuild.engines.docker.gpus import Gpus
 from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
 from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
@@ -190,7 +190,7 @@ def remove(api: APIClient, container: str) -> None:
         if error.status_code != 409:
             raise EngineError(f"Docker refused to remove a container: {explain(error)}") from error
     except (DockerException, *LOST) as error:
-        raise EngineError(f"Docker was lost while it should remove a container: {explain(error)}") from error
+        raise EngineError(f"Docker was lost while it should remove a container: {explain(error)}. {LOOK}") from error
 
 
 def _folders(work: Work, parent: Mapping[str, Any]) -> Iterator[str]:
