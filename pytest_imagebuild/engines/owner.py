@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shutil
 import socket
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +24,9 @@ HOST = "imagebuild.host"
 LOCK = "imagebuild.lock"
 """The labels that name who owns something."""
 
+# Between the making of a lock file and the taking of its lock.
+_SETTLED_SECONDS = 60
+
 
 class Owner:
     """This process, as the labels of what it starts name it.
@@ -33,7 +39,9 @@ class Owner:
         folder = cache_dir.absolute() / "runs"
         folder.mkdir(parents=True, exist_ok=True)
         self.host = _host()
-        self._path = folder / f"{run}-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
+        # Machines that share the folder need not see each other's locks.
+        self._here = hashlib.sha256(self.host.encode()).hexdigest()[:6]
+        self._path = folder / f"{run}-{os.getpid()}-{self._here}{uuid.uuid4().hex[:6]}.lock"
         self._lock = FileLock(self._path, thread_local=False)
         self._lock.acquire()
         self.labels: Mapping[str, str] = {RUN: run, HOST: self.host, LOCK: str(self._path)}
@@ -67,6 +75,14 @@ class Owner:
         for folder in dead:
             shutil.rmtree(folder, ignore_errors=True)
         return len(dead)
+
+    def remove_locks_of_dead(self) -> None:
+        """Remove the lock files of dead processes, of which nothing else may be left by now."""
+        old = time.time() - _SETTLED_SECONDS
+        for path in self._path.parent.glob(f"*-{self._here}??????.lock"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < old:
+                    self.is_dead({HOST: self.host, LOCK: str(path)})
 
     def release(self) -> None:
         """Say that nothing of this process is left. Calling it again does nothing."""

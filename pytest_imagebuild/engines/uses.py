@@ -69,6 +69,7 @@ class Uses:
                 if mark is not None and mark != self.mark():
                     return False
                 if self._alive is None:
+                    self._forget_dead()
                     self._alive = FileLock(f"{self._mine}.lock", thread_local=False)
                     self._alive.acquire()
                 with self._mine.open("a", encoding="utf-8") as file:
@@ -148,6 +149,10 @@ class Uses:
         self._claims.mkdir(parents=True, exist_ok=True)
         with FileLock(self._folder / "lock"):
             yield
+
+    def _forget_dead(self) -> None:
+        for _ in self._living_claims():
+            pass
 
     def _living_claims(self) -> Iterator[frozenset[str]]:
         for path in self._claims.glob("*.lock"):

@@ -22,11 +22,11 @@ import docker
 import docker.errors
 import pytest
 import requests
-from engines import Made, Outage
+from engines import Ledger, Made, Outage
 from observing import wait_until
 from relay import Relay
 
-from pytest_imagebuild.engines.docker import DockerEngine
+from pytest_imagebuild.engines.docker import DockerEngine, sweep
 
 __all__ = ["DockerUnderTest", "Recorder"]
 
@@ -60,6 +60,11 @@ class DockerUnderTest:
 
     def events(self) -> DockerEvents:
         return DockerEvents(self.cache_dir)
+
+    @contextlib.contextmanager
+    def ledger(self, text: str) -> Iterator[Ledger]:
+        with _Accounting(text) as accounting:
+            yield accounting.ledger
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[Recorder]:
@@ -109,6 +114,42 @@ class DockerUnderTest:
             engine = DockerEngine(run=uuid.uuid4().hex, cache_dir=self.cache_dir)
             engine.sweep()
             engine.close()
+
+    def sweep_settled(self, text: str) -> None:
+        untagged = sweep._untagged
+
+        def mine(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            own = {image["Id"] for image in self._on(images, text)}
+            return [image for image in untagged(images) if image["Id"] in own]
+
+        with (
+            mock.patch.object(sweep, "_SETTLED_SECONDS", 0),
+            mock.patch.object(sweep, "_untagged", mine),
+            mock.patch("pytest_imagebuild.engines.owner._SETTLED_SECONDS", 0),
+        ):
+            # An image goes after those that stand on it.
+            for _ in range(12):
+                self.sweep_replaced()
+
+    def unsound(self, text: str) -> list[str]:
+        layers = self._on(self._cached(), text)
+        keys = {image["Labels"]["imagebuild.key"] for image in layers}
+        found = []
+        for image in layers:
+            labels, name = image["Labels"], image["RepoTags"][0]
+            if image["RepoTags"] != [f"{LAYERS}:{labels['imagebuild.key']}"]:
+                found.append(f"{name} is not the layer of its key")
+            if labels["imagebuild.parent"] and labels["imagebuild.parent"] not in keys:
+                found.append(f"{name} stands on {labels['imagebuild.parent']}, which is not there")
+        return [*found, *(f"{name}: a layer of a run that has ended" for name in self._thrown_away_named(text))]
+
+    def _thrown_away_named(self, text: str) -> list[str]:
+        return [name for name in self.thrown_away(text) if not name.startswith(f"{LAYERS}:")]
+
+    @staticmethod
+    def _on(images: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+        """Return the images that hold a text, and those on them."""
+        return _with_descendants(images, {id(image) for image in images if text in image["Labels"][STEP]})
 
     def _cached(self) -> list[dict[str, Any]]:
         images: list[dict[str, Any]] = self._api.images(filters={"label": [STEP], "reference": LAYERS})
@@ -186,26 +227,53 @@ class _Event:
         return self.attributes.get("comment", "")
 
 
-@final
-class DockerEvents:
-    """The engine's own events of the containers of one cache folder."""
+class _Listening:
+    """A thread that reads the engine's own events. A subclass says in `_note` what it makes of one."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._owner = f"{cache_dir}/"
+    def __init__(self) -> None:
         self._client = docker.from_env()
-        self._all: list[_Event] = []
         self._markers: set[str] = set()
 
-    def __enter__(self) -> DockerEvents:
+    def _begin(self) -> None:
         self._stream = self._client.events(decode=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
         self._reader.join(10)
         self._client.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(Exception):
+            for event in self._stream:
+                attributes = event["Actor"].get("Attributes") or {}
+                if event["Type"] == "volume":
+                    self._markers.add(event["Actor"]["ID"])
+                else:
+                    self._note(event, attributes)
+
+    def _note(self, event: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    def _catch_up(self) -> None:
+        marker = f"marker-{uuid.uuid4().hex}"
+        self._client.volumes.create(marker).remove()
+        wait_until("the engine's events", lambda: marker in self._markers, timeout=60)
+
+
+@final
+class DockerEvents(_Listening):
+    """The engine's own events of the containers of one cache folder."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        super().__init__()
+        self._owner = f"{cache_dir}/"
+        self._all: list[_Event] = []
+
+    def __enter__(self) -> DockerEvents:
+        self._begin()
+        return self
 
     def made(self) -> list[Made]:
         return [
@@ -229,22 +297,39 @@ class DockerEvents:
         self._catch_up()
         return [event for event in self._all if event.action == action]
 
-    def _read(self) -> None:
-        with contextlib.suppress(Exception):
-            for event in self._stream:
-                self._note(event)
-
-    def _note(self, event: Mapping[str, Any]) -> None:
-        attributes = event["Actor"].get("Attributes") or {}
-        if event["Type"] == "volume":
-            self._markers.add(event["Actor"]["ID"])
-        elif event["Type"] == "container" and attributes.get(LOCK, "").startswith(self._owner):
+    def _note(self, event: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        if event["Type"] == "container" and attributes.get(LOCK, "").startswith(self._owner):
             self._all.append(_Event(event["Action"], event["Actor"]["ID"], event["timeNano"] / 1e9, attributes))
 
-    def _catch_up(self) -> None:
-        marker = f"marker-{uuid.uuid4().hex}"
-        self._client.volumes.create(marker).remove()
-        wait_until("the engine's events", lambda: marker in self._markers, timeout=60)
+
+@final
+class _Accounting(_Listening):
+    """Keeps account of the layers that hold a text, and of those on them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self._text = text
+        self._keys: dict[str, str] = {}
+
+    def __enter__(self) -> _Accounting:
+        self._begin()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._catch_up()
+        super().__exit__(*error)
+
+    def _note(self, event: Mapping[str, Any], attributes: Mapping[str, str]) -> None:
+        if event["Type"] != "image":
+            return
+        identity, name = event["Actor"]["ID"], attributes.get("name", "")
+        if event["Action"] == "tag" and name.startswith(f"{LAYERS}:"):
+            if self._text in attributes[STEP] or attributes["imagebuild.parent"] in self._keys.values():
+                key = self._keys[identity] = name.partition(":")[2]
+                self.ledger.kept(key, identity, attributes["imagebuild.generation"])
+        elif event["Action"] in ("untag", "delete") and identity in self._keys:
+            self.ledger.gone(self._keys[identity], identity)
 
 
 # Calls -------------------------------------------------------------------------------------------------------------

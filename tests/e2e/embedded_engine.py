@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, final
 from unittest import mock
 
-from engines import Made, Outage
+from engines import Ledger, Made, Outage
 from inotify import CHANGES, CREATED, DELETED, OPENED, Happening, Inotify
 
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
+from pytest_imagebuild.engines.embedded.survey import survey
 
 __all__ = ["EmbeddedUnderTest"]
 
@@ -59,6 +60,12 @@ class EmbeddedUnderTest:
 
     def events(self) -> EmbeddedEvents:
         return EmbeddedEvents(self._store)
+
+    @contextlib.contextmanager
+    def ledger(self, text: str) -> Iterator[Ledger]:
+        self._store.cache.mkdir(parents=True, exist_ok=True)
+        with _Accounting(self._store) as accounting:
+            yield accounting.ledger
 
     def recorded(self) -> Recording:
         return Recording(self._store)
@@ -138,6 +145,34 @@ class EmbeddedUnderTest:
             engine = EmbeddedEngine(run=uuid.uuid4().hex, cache_dir=self.cache_dir)
             engine.sweep()
             engine.close()
+
+    def sweep_settled(self, text: str) -> None:
+        with (
+            mock.patch("pytest_imagebuild.engines.embedded.rooms._SETTLED_SECONDS", 0),
+            mock.patch("pytest_imagebuild.engines.owner._SETTLED_SECONDS", 0),
+        ):
+            # What a layer was made of goes after the layer.
+            for _ in range(3):
+                self.sweep_replaced()
+
+    def unsound(self, text: str) -> list[str]:
+        records = list(self._store.keyed())
+        keys = {record["labels"]["key"] for _, record in records}
+        found = [str(path) for path in self._store.keys.glob("*/*") if path not in {path for path, _ in records}]
+        trees = {tree["id"] for _, record in self._store.kept() for tree in record["trees"]}
+        found += [f"{path}: no layer has it" for path in self._store.trees.iterdir() if path.name not in trees]
+        for path, record in records:
+            labels = record["labels"]
+            if path.parent != self._store.cache:
+                found.append(f"{path}: a layer of a run that has ended")
+            if labels["key"] != path.stem or not (self._store.records / f"{record['id']}.json").samefile(path):
+                found.append(f"{path} is not the record of its key")
+            if labels["parent"] and labels["parent"] not in keys:
+                found.append(f"{path} stands on {labels['parent']}, which is not there")
+            for tree in record["trees"]:
+                if survey(str(self._store.trees / tree["id"]))[0] != tree["seal"]:
+                    found.append(f"{path}: the tree {tree['id']} is not as it was sealed")
+        return found
 
     # Containers and what else may be left ----------------------------------------------------------------------------
 
@@ -367,6 +402,35 @@ class EmbeddedEvents(_Watching):
                 for container in (open_ & self._alive) - running:
                     self._end(container)
                 self._alive |= open_ & running
+
+
+@final
+class _Accounting(_Watching):
+    """Keeps account of the keys of the cache."""
+
+    def __init__(self, store: _Folders) -> None:
+        super().__init__(store)
+        self.ledger = Ledger()
+        self._coming: dict[str, tuple[str, str]] = {}
+
+    def __enter__(self) -> _Accounting:
+        self._inotify.watch(self._store.cache, CHANGES)
+        self._begin()
+        return self
+
+    def _note(self, happening: Happening) -> None:
+        name, key = happening.name, happening.path.stem
+        if name.startswith("."):
+            # The name that a record has before it takes the place of its key.
+            if happening.mask & CREATED:
+                with contextlib.suppress(FileNotFoundError):
+                    labels = self._store.record(name[1:])["labels"]
+                    self._coming[labels["key"]] = (name[1:], labels["generation"])
+        elif happening.mask & CREATED:
+            layer, generation = self._coming.pop(key, (f"unread {len(self._coming)}", None))
+            self.ledger.kept(key, layer, generation)
+        else:
+            self.ledger.gone(key)
 
 
 @final

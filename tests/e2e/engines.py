@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-__all__ = ["CHOSEN", "EngineUnderTest", "Events", "Made", "Outage", "Recording", "only", "open_engine"]
+__all__ = ["CHOSEN", "EngineUnderTest", "Events", "Ledger", "Made", "Outage", "Recording", "only", "open_engine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,37 @@ class Made:
     step: str
     name: str
     layer: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """How layers came and went in a cache while a block ran. An engine calls `kept` and `gone`, in order.
+
+    What is there and was not built by force must not be built again.
+    """
+
+    built: int = 0
+    replaced: int = 0
+    removed: int = 0
+    wrong: list[str] = field(default_factory=list)
+    _there: dict[str, str] = field(default_factory=dict)
+
+    def kept(self, key: str, layer: str, generation: str | None) -> None:
+        """Note that a key stands for a layer now. Only one that took the place of another has a generation."""
+        if self._there.get(key) == layer:
+            return
+        self.built += 1
+        if generation:
+            self.replaced += 1
+        elif generation is not None and key in self._there:
+            self.wrong.append(f"the layer of the key {key} was built twice: {self._there[key]}, then {layer}")
+        self._there[key] = layer
+
+    def gone(self, key: str, layer: str | None = None) -> None:
+        """Note that a key stands for no layer any more, or not for this one."""
+        if key in self._there and layer in (None, self._there[key]):
+            del self._there[key]
+            self.removed += 1
 
 
 class Events(Protocol):
@@ -90,6 +121,9 @@ class EngineUnderTest(Protocol):
     def events(self) -> contextlib.AbstractContextManager[Events]:
         """Watch from entry to exit."""
 
+    def ledger(self, text: str) -> contextlib.AbstractContextManager[Ledger]:
+        """Keep account of the layers on those that hold `text`, from entry to exit. It is complete after that."""
+
     def recorded(self) -> contextlib.AbstractContextManager[Recording]:
         """Note what runs in the block ask of it."""
 
@@ -128,6 +162,12 @@ class EngineUnderTest(Protocol):
 
     def sweep_replaced(self) -> None:
         """Let the plugin sweep what forced builds replaced, however fresh it is."""
+
+    def sweep_settled(self, text: str) -> None:
+        """Let the plugin sweep as it would in an hour; on a shared engine, only what stands on what holds `text`."""
+
+    def unsound(self, text: str) -> list[str]:
+        """Return what is wrong with the layers on those that hold `text`: damaged, cut off, or without a parent."""
 
 
 def _embedded(cache_dir: Path) -> EngineUnderTest:

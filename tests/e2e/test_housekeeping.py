@@ -19,45 +19,10 @@ import docker
 import pytest
 from bases import MANIFEST, SOURCE, TAG
 from engines import EngineUnderTest
+from pruning import MINE
 from running import Running
 
 BASE = "python:3.13-slim-trixie"
-
-MINE = """\
-import sys
-from pathlib import Path
-from pytest_imagebuild.cli import main
-from pytest_imagebuild.engines.docker import DockerEngine
-from pytest_imagebuild.engines.embedded import EmbeddedEngine
-
-text, until, *arguments = sys.argv[1:]
-
-def only_mine(engine):
-    every = engine.stored
-
-    def stored(self):
-        layers = {one.built.labels.key: one for one in every(self)}
-
-        def is_mine(one):
-            parent = layers.get(one.built.labels.parent)
-            return text in one.built.labels.step or (parent is not None and is_mine(parent))
-
-        return [one for one in layers.values() if is_mine(one)]
-
-    engine.stored = stored
-    engine.remnants = lambda self: ()
-
-for engine in (DockerEngine, EmbeddedEngine):
-    only_mine(engine)
-code = main(arguments)
-while until and not Path(until).exists():
-    code |= main(arguments)
-sys.exit(code)
-"""
-"""The command, which sees only the layers on those whose step holds a text: the store has layers of other tests.
-
-It does its work again and again until there is a file.
-"""
 
 
 @pytest.fixture

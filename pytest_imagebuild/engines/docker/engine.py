@@ -119,7 +119,9 @@ class DockerEngine:
         """Remove what dead runs on this machine left behind; return how many things."""
         opened = self._open()
         folders = opened.owner.remove_folders_of_dead(opened.contexts)
-        return sweep(opened.connection.client.api, opened.owner) + folders
+        swept = sweep(opened.connection.client.api, opened.owner) + folders
+        opened.owner.remove_locks_of_dead()
+        return swept
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""

@@ -149,7 +149,10 @@ class EmbeddedEngine:
 
     def sweep(self) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
-        return self._open().housekeeping.sweep()
+        opened = self._open()
+        swept = opened.housekeeping.sweep()
+        opened.owner.remove_locks_of_dead()
+        return swept
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""

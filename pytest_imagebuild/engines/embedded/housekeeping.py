@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.bounds import Bounds
@@ -119,9 +119,33 @@ class Housekeeping:
         }
 
     def _lost(self) -> Iterator[Remnant]:
-        """Find dead runs' layers, layers and trees without a key, and merged trees of which one is gone."""
-        old = time.time() - _SETTLED_SECONDS
+        """Find dead runs' layers, layers and trees without a key, what was half written, and merged trees without one.
+
+        Other processes may remove any of it meanwhile.
+        """
         used = self._rooms.in_use()
+        yield from self._lost_layers(used)
+        old = time.time() - _SETTLED_SECONDS
+        for path in self._store.unfinished():
+            if _changed(path) < old:
+                name = str(path.relative_to(self._store.folder))
+                yield Remnant(name=name, what="what a dead run was writing", size=0)
+        live: set[str] = set()
+        for path, record in self._store.all_records():
+            if _has_key(path) or _changed(path) >= old or path.stem in used:
+                live |= {tree.id for tree in record.trees} if record is not None else set()
+            elif record is not None:
+                yield _layer(record, "a layer that was replaced")
+            else:
+                yield Remnant(name=f"records/{path.name}", what="a record that cannot be read", size=0)
+        for path in self._store.trees.iterdir():
+            if path.name not in live and _changed(path) < old:
+                yield Remnant(
+                    name=f"trees/{path.name}", what="files that no layer has", size=self._files.disk_usage(path)
+                )
+        yield from self._lost_merged()
+
+    def _lost_layers(self, used: Collection[str]) -> Iterator[Remnant]:
         dead = [
             record
             for namespace in self._store.namespaces()
@@ -133,22 +157,13 @@ class Housekeeping:
         for layer in replaced(record.layer() for record in cached.values()):
             if layer.reference not in used:
                 yield _layer(cached[layer.reference], "a layer on a replaced one")
-        live: set[str] = set()
-        for path, record in self._store.all_records():
-            status = path.lstat()
-            if status.st_nlink > 1 or status.st_ctime >= old or path.stem in used:
-                live |= {tree.id for tree in record.trees} if record is not None else set()
-            elif record is not None:
-                yield _layer(record, "a layer that was replaced")
-            else:
-                yield Remnant(name=f"records/{path.name}", what="a record that cannot be read", size=0)
-        for path in self._store.trees.iterdir():
-            if path.name not in live and path.lstat().st_ctime < old:
-                yield Remnant(
-                    name=f"trees/{path.name}", what="files that no layer has", size=self._files.disk_usage(path)
-                )
+
+    def _lost_merged(self) -> Iterator[Remnant]:
         for listing in self._store.folder.glob("merged/*.trees"):
-            names = listing.read_text(encoding="utf-8").split()
+            try:
+                names = listing.read_text(encoding="utf-8").split()
+            except FileNotFoundError:
+                continue
             if not all((self._store.trees / name).is_dir() for name in names):
                 yield Remnant(name=f"merged/{listing.stem}", what="merged files of a removed layer", size=0)
                 yield Remnant(name=f"merged/{listing.name}", what="merged files of a removed layer", size=0)
@@ -213,6 +228,21 @@ def _owners(records: Sequence[Record]) -> dict[str, str]:
 
 def _layer(layer: Record, what: str) -> Remnant:
     return Remnant(name=f"layer/{layer.id}", what=what, size=layer.trees[-1].size if layer.trees else 0)
+
+
+def _changed(path: Path) -> float:
+    """Return when a file was changed last; never, where it is gone."""
+    try:
+        return path.lstat().st_ctime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _has_key(record: Path) -> bool:
+    try:
+        return record.lstat().st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 def _files(folder: Path) -> list[Path]:

@@ -198,6 +198,11 @@ class Store:
         """Return the file of every record, with or without a key, and what it says, if it can be read."""
         return ((path, _read(path)) for path in self._records.iterdir())
 
+    def unfinished(self) -> Iterator[Path]:
+        """Return what is being written, and what was when its process died; records and trees are not among it."""
+        for folder in (*self._keys.iterdir(), self._seals, self.folder / "merged"):
+            yield from folder.glob(".*")
+
     def namespaces(self) -> list[str]:
         """Return the throw-away namespaces that have layers."""
         return [_unslug(path.name) for path in self._keys.iterdir() if path.name.startswith(_RUN)]
