@@ -124,13 +124,9 @@ def test_a_daemon_that_is_restarted_during_a_test_fails_this_one_and_the_rest_pa
 
     assert code == pytest.ExitCode.TESTS_FAILED, output
     (told,) = of_each(output)
-    assert (
-        told.splitlines()
-        == {
-            OwnDocker.stop: ["The worker in the container was killed by SIGTERM."],
-            OwnDocker.kill: ["The worker in the container is gone.", f"The connection to Docker was lost. {LOOK}"],
-        }[end]
-    )
+    stopped = ["The worker in the container was killed by SIGTERM."]
+    killed = ["The worker in the container is gone.", f"The connection to Docker was lost. {LOOK}"]
+    assert told.splitlines() == (stopped if end is OwnDocker.stop else killed)
     assert "1 failed, 2 passed" in output
     is_green_after_all(project, engine, daemon, SLOW)
 

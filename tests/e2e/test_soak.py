@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engines import EngineUnderTest
-from soaking import soak
+from bases import own_base
+from engines import EngineUnderTest, open_engine
+from soaking import Soak
 
 
 def test_runs_at_random_moments_and_kills_leave_whole_layers_and_nothing_else(
-    tmp_path: Path, engine: EngineUnderTest
+    tmp_path: Path, engine: EngineUnderTest, nonce: str
 ) -> None:
-    soaked = soak(tmp_path, engine, seconds=20, processes=4, seed=6)
+    alone = open_engine(engine.name, tmp_path / "cache")
+    with own_base(nonce, alone) as base:
+        counts = Soak(alone, tmp_path / "soak", base=base.reference, nonce=nonce, seed=6).run(15, 4)
 
-    assert soaked.wrong == []
-    assert soaked.runs > soaked.green > 0
+    assert counts.wrong == [], str(counts)
+    assert counts.runs.total() > counts.killed.total() > 0
+    assert counts.green > 0
