@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import threading
@@ -282,6 +283,26 @@ def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     dead.release()
     assert mine.remove_folders_of_dead(parent) == 1
     assert sorted(parent.iterdir()) == sorted([mine.folder(parent), living.folder(parent)])
+    for owner in (mine, living):
+        owner.release()
+
+
+def test_lock_files_of_dead_processes_go_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, living, dead = (Owner(run="r", cache_dir=tmp_path) for _ in range(3))
+    with monkeypatch.context() as there:
+        there.setattr("pytest_imagebuild.engines.owner._host", lambda: "another machine")
+        elsewhere = Owner(run="r", cache_dir=tmp_path)
+    locks = {owner: Path(owner.labels["imagebuild.lock"]) for owner in (mine, living, dead, elsewhere)}
+    for owner in (dead, elsewhere):
+        owner.release()
+        locks[owner].touch()
+    mine.remove_locks_of_dead()
+    assert locks[dead].exists(), "it may be that of a process which is about to take it"
+    for path in locks.values():
+        os.utime(path, (1, 1))
+    mine.remove_locks_of_dead()
+    assert set((tmp_path / "runs").iterdir()) == {locks[mine], locks[living], locks[elsewhere]}
+    assert not mine.is_dead(living.labels)
     for owner in (mine, living):
         owner.release()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imagebuild.engines.embedded import EmbeddedEngine
+from pytest_imagebuild.engines.embedded import EmbeddedEngine, housekeeping
 from pytest_imagebuild.engines.embedded.merge import merge
 from pytest_imagebuild.engines.embedded.survey import survey
 from pytest_imagebuild.engines.embedded.view import MergedView
@@ -219,6 +219,33 @@ def test_a_record_that_cannot_be_read_is_no_layer(embedded: EmbeddedEngine, base
     assert layer.labels.key not in embedded.layers()
     with pytest.raises(EngineError, match=r"the layer \w+ is gone from .*: something removed it; run again"):
         run(embedded, layer, "true")
+
+
+def test_what_a_process_left_that_died_while_it_wrote_is_swept_and_nothing_else(
+    embedded: EmbeddedEngine, base: BuiltLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = embedded._open().store
+    kept = build(embedded, base, "touch /kept")
+    died = build(embedded, base, "touch /died")
+    key = store.folder / "keys" / "cache" / f"{died.labels.key}.json"
+    tree = trees_of(embedded, died)[0]
+    key.rename(key.with_name(f".{died.reference}"))
+    half = [store.folder / "seals" / ".half", store.folder / "records" / ".half"]
+    for path in half:
+        path.write_text("{")
+    (store.folder / "merged" / ".half" / "inner").mkdir(parents=True)
+    embedded.sweep()
+    assert all(path.exists() for path in (*half, tree)), "somebody may be writing it now"
+
+    monkeypatch.setattr(housekeeping, "_SETTLED_SECONDS", -1)
+    for _ in range(2):
+        embedded.sweep()
+
+    assert not tree.exists()
+    assert not list(store.folder.glob("keys/*/.*"))
+    assert not (store.folder / "merged" / ".half").exists()
+    assert not any(path.exists() for path in half)
+    assert run(embedded, kept, "ls /kept") == "/kept\n"
 
 
 def test_a_survey_sees_contents_that_were_replaced_by_others_of_the_same_size(tmp_path: Path) -> None:

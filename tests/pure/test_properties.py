@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from doubles import BASE, plan
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from test_keys import keys
 
 from pytest_imagebuild import Image
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin
@@ -34,12 +37,16 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     st.tuples(st.just("env"), st.dictionaries(NAME.map(str.upper), VALUE, min_size=1, max_size=3)),
     st.tuples(st.just("workdir"), NAME.map("/srv/{}".format)),
 )
+INSTALLS = STEPS.filter(lambda step: "install" in step[0])
+FORCED = ("run_commands", "apt_install", "pip_install", "uv_pip_install")
+PINS = st.builds(
+    Pin, name=VALUE, version=TEXT, architecture=TEXT, url=TEXT, hashes=st.lists(TEXT, max_size=2).map(tuple)
+)
 PYTHON_INSTALLS = ("pip_install", "uv_pip_install")
 CHAINS = st.lists(STEPS, min_size=1, max_size=5)
 
 
-def chain(steps: list[Step]) -> Image:
-    image = BASE
+def chain(steps: list[Step], image: Image = BASE) -> Image:
     for name, arguments in steps:
         call: Callable[..., Image] = getattr(image, name)
         image = call(*arguments) if isinstance(arguments, list) else call(arguments)
@@ -84,6 +91,80 @@ def test_the_order_of_python_packages_changes_no_key(steps: list[Step], chance: 
     assert keys(plan(chain(steps))) == keys(plan(chain(mixed)))
 
 
+def keys_of_pins(steps: list[Step], base: str, pins: list[tuple[Pin, ...]]) -> list[str]:
+    """Return the keys of a chain whose layers have these pins, from the bottom up; those that install nothing, none."""
+    planned = plan(chain(steps))
+    found: list[str] = []
+    for number, one in enumerate(planned.layers):
+        pinned = BasePin(digest=base, source="registry") if one.base else pins[number] if one.install else None
+        inputs = one.inputs(
+            builder=planned.builder.version,
+            platform="linux/amd64",
+            parent=found[-1] if found else "",
+            generation="",
+            pins=pinned,
+        )
+        found.append(inputs.key)
+    return found
+
+
+@settings(ALIKE, max_examples=100)
+@given(st.lists(INSTALLS, min_size=1, max_size=3), CHAINS, st.data())
+def test_a_change_of_a_pin_changes_the_key_of_its_layer_and_those_above_and_no_other(
+    installs: list[Step], others: list[Step], data: st.DataObject
+) -> None:
+    steps = data.draw(st.permutations([*installs, *others]))
+    layers = plan(chain(steps)).layers
+    pins = [data.draw(st.lists(PINS, max_size=2, unique_by=lambda pin: pin.name).map(tuple)) for _ in layers]
+    before = keys_of_pins(steps, "sha256:0", pins)
+
+    place = data.draw(st.sampled_from([number for number, layer in enumerate(layers) if layer.install]))
+    kept = pins[place]
+    pins[place] = data.draw(st.lists(PINS, max_size=2, unique_by=lambda pin: pin.name).map(tuple))
+    after = keys_of_pins(steps, "sha256:0", pins)
+    if sorted(map(repr, kept)) == sorted(map(repr, pins[place])):
+        assert after == before
+    else:
+        assert after[:place] == before[:place]
+        assert not set(after[place:]) & set(before[place:])
+
+    pins[place] = kept[::-1]
+    assert keys_of_pins(steps, "sha256:0", pins) == before, "the order of pins says nothing"
+    assert not set(keys_of_pins(steps, "sha256:1", pins)) & set(before)
+
+
+@settings(ALIKE, max_examples=60)
+@given(CHAINS, CHAINS, st.binary(max_size=20), st.binary(max_size=20), st.sampled_from([0o644, 0o755]))
+def test_a_change_of_a_copied_file_changes_its_key_and_those_above_and_no_other(
+    below: list[Step], above: list[Step], one: bytes, other: bytes, mode: int
+) -> None:
+    def found(content: bytes, mode: int) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "file")
+            file.write_bytes(content)
+            file.chmod(mode)
+            return keys(plan(chain(above, chain(below).add_local_file(file, "/file", copy=True))))
+
+    place = len(plan(chain(below)).layers)
+    before, after = found(one, 0o644), found(other, mode)
+    assert after[:place] == before[:place]
+    if (one, 0o644) == (other, mode):
+        assert after == before
+    else:
+        assert not set(after[place:]) & set(before[place:])
+
+
+@settings(ALIKE, max_examples=60)
+@given(CHAINS, st.data())
+def test_where_a_call_stands_and_force_change_no_key(steps: list[Step], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(steps) - 1))
+    name, arguments = steps[place]
+    assume(name in FORCED)
+    call = getattr(chain(steps[:place]), name)
+    forced = chain(steps[place + 1 :], call(*arguments, force_build=True))
+    assert keys(plan(forced)) == keys(plan(chain(steps)))
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(TEXT, inner, max_size=3),
@@ -103,9 +184,6 @@ def _sorted(value: Any) -> Any:
     return tuple(map(_sorted, value)) if isinstance(value, tuple) else value
 
 
-PINS = st.builds(
-    Pin, name=VALUE, version=TEXT, architecture=TEXT, url=TEXT, hashes=st.lists(TEXT, max_size=2).map(tuple)
-)
 BASES = st.builds(BaseRecord, reference=TEXT, platform=TEXT, source=TEXT, digest=TEXT)
 LAYERS = st.builds(
     LayerRecord,

@@ -51,6 +51,21 @@ def test_what_a_living_process_claimed_is_not_removed_and_its_death_ends_the_cla
     assert list((tmp_path / "uses" / "store" / "claims").iterdir()) == [], "nothing is left of the dead"
 
 
+def test_what_a_dead_process_claimed_is_forgotten_at_the_next_claim(tmp_path: Path, uses: Uses) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        holder.kill()
+    claims = tmp_path / "uses" / "store" / "claims"
+    dead = set(claims.iterdir())
+    assert len(dead) == 2
+    assert uses.claim(["c"])
+    assert len(set(claims.iterdir())) == 2
+    assert not dead & set(claims.iterdir())
+    uses.release()
+
+
 def test_a_claim_in_the_same_process_holds_as_well_until_it_is_released(tmp_path: Path, uses: Uses) -> None:
     mine = Uses(tmp_path, "store")
     assert mine.claim(["a"])
