@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -33,9 +33,14 @@ INPUTS = KeyInputs(
 
 def keys(plan: Plan, *, pins: tuple[Pin, ...] = ()) -> list[str]:
     """Return the keys of a plan's layers, each install with the same pins."""
+    return keys_with(plan, base="sha256:0", pins=itertools.repeat(pins))
+
+
+def keys_with(plan: Plan, *, base: str, pins: Iterable[tuple[Pin, ...]]) -> list[str]:
+    """Return the keys of a plan's layers, from the bottom up; each has its pins, of which only installs take theirs."""
     found: list[str] = []
-    for layer in plan.layers:
-        pinned = BasePin(digest="sha256:0", source="registry") if layer.base else pins if layer.install else None
+    for layer, own in zip(plan.layers, pins, strict=False):
+        pinned = BasePin(digest=base, source="registry") if layer.base else own if layer.install else None
         inputs = layer.inputs(
             builder=plan.builder.version,
             platform="linux/amd64",

@@ -11,10 +11,9 @@ from typing import Any
 from doubles import BASE, plan
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from test_keys import keys
+from test_keys import keys, keys_with
 
 from pytest_imagebuild import Image
-from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin
@@ -92,20 +91,7 @@ def test_the_order_of_python_packages_changes_no_key(steps: list[Step], chance: 
 
 
 def keys_of_pins(steps: list[Step], base: str, pins: list[tuple[Pin, ...]]) -> list[str]:
-    """Return the keys of a chain whose layers have these pins, from the bottom up; those that install nothing, none."""
-    planned = plan(chain(steps))
-    found: list[str] = []
-    for number, one in enumerate(planned.layers):
-        pinned = BasePin(digest=base, source="registry") if one.base else pins[number] if one.install else None
-        inputs = one.inputs(
-            builder=planned.builder.version,
-            platform="linux/amd64",
-            parent=found[-1] if found else "",
-            generation="",
-            pins=pinned,
-        )
-        found.append(inputs.key)
-    return found
+    return keys_with(plan(chain(steps)), base=base, pins=pins)
 
 
 @settings(ALIKE, max_examples=100)
