@@ -22,8 +22,8 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from measuring import Contestant, Took, Trial, further, race, shown, timed
-from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
-from showing import describe, judge, load, table
+from places import ALONE, PYTEST, SHORT_ROUNDS, TESTS, Place, asked, cache_folder, call, find_places
+from showing import counted, describe, judge, load, table
 
 from pytest_imagebuild import Image
 from pytest_imagebuild.dispatch.workspace import Workspace
@@ -34,13 +34,6 @@ FURTHER_IMAGE = "each further image"
 FURTHER_FILE = "each further file"
 LAYERS = 10
 
-TESTS = """\
-import pytest
-{marked}
-@pytest.mark.parametrize("number", range({count}))
-def test_trivial(number):
-    assert number >= 0
-"""
 MARKED = """\
 from pytest_imagebuild import Image
 
@@ -53,8 +46,6 @@ import sys
 def pytest_unconfigure():
     sys.__stdout__.write(f"\\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\\n")
 """
-PYTEST = (sys.executable, "-m", "pytest", "-q")
-ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def main() -> int:
@@ -111,16 +102,8 @@ class Work:
         images = [self._image(number) for number in range(count)]
         options = Options(
             engine=place.engine,
-            builder_version="",
             lockfile=self._home / "imagebuild.lock",
-            sync=(),
             cache_dir=self._cache_dir,
-            force_build=False,
-            ignore_cache=False,
-            locked=False,
-            upgrade=None,
-            build_only=False,
-            on_host=False,
         )
         with ExitStack() as stack:
             stack.enter_context(patch.dict("os.environ", place.environment))
@@ -179,23 +162,21 @@ class Work:
         return folder
 
     def _run(self, place: Place | None, folder: Path, *flags: str) -> Callable[[], str]:
-        if place is None:
-            return lambda: call([*PYTEST, *flags], folder, ALONE)
-        ours = {"IMAGEBUILD_ENGINE": place.engine, "IMAGEBUILD_CACHE_DIR": str(self._cache_dir)}
-        environment = {**ALONE, **place.environment, **ours}
-        return lambda: call([*PYTEST, "-p", "imagebuild", *flags], folder, environment)
+        ours = {} if place is None else place.variables(self._cache_dir)
+        loaded = () if place is None else ("-p", "imagebuild")
+        return lambda: call([sys.executable, *PYTEST, *loaded, *flags], folder, {**ALONE, **ours})
 
 
 def looked_up(count: int) -> str:
-    return f"look-up of {count} {'image' if count == 1 else 'images'}"
+    return f"look-up of {counted(count, 'image')}"
 
 
 def project_of(count: int) -> str:
-    return f"project of {count:,} {'file' if count == 1 else 'files'}"
+    return f"project of {counted(count, 'file')}"
 
 
 def collecting(count: int) -> str:
-    return f"collecting {count:,} tests"
+    return f"collecting {counted(count, 'test')}"
 
 
 if __name__ == "__main__":

@@ -43,16 +43,16 @@ class Options:
     """What this run was told. `upgrade` None is no upgrade, empty is everything; `gpu_missing` is skip or fail."""
 
     engine: str
-    builder_version: str
     lockfile: Path
-    sync: tuple[str, ...]
     cache_dir: Path
-    force_build: bool
-    ignore_cache: bool
-    locked: bool
-    upgrade: frozenset[str] | None
-    build_only: bool
-    on_host: bool
+    builder_version: str = ""
+    sync: tuple[str, ...] = ()
+    force_build: bool = False
+    ignore_cache: bool = False
+    locked: bool = False
+    upgrade: frozenset[str] | None = None
+    build_only: bool = False
+    on_host: bool = False
     gpu_missing: str = "skip"
     images: tuple[NamedImage, ...] = ()
 

@@ -44,19 +44,7 @@ def plan(image: Image) -> Plan:
 
 def options_in(folder: Path) -> Options:
     """Return what a run on the engine in memory is told that is told nothing else."""
-    return Options(
-        engine="memory",
-        builder_version="",
-        lockfile=folder / "imagebuild.lock",
-        sync=(),
-        cache_dir=folder / "cache",
-        force_build=False,
-        ignore_cache=False,
-        locked=False,
-        upgrade=None,
-        build_only=False,
-        on_host=False,
-    )
+    return Options(engine="memory", lockfile=folder / "imagebuild.lock", cache_dir=folder / "cache")
 
 
 @dataclass
