@@ -21,6 +21,7 @@ Each message says what was asked, what was found, and the next action.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "StepError",
     "UnknownVersionError",
     "WireError",
+    "disk_is_full",
 ]
 
 
@@ -133,3 +135,8 @@ class WireError(ImageBuildError):
 
 class UnknownVersionError(ImageBuildError):
     """There is no data file for the image builder version that was asked for."""
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Tell whether there is no room: none at all, or none for this user."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

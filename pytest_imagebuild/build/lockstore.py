@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_imagebuild.errors import LockfileError
+from pytest_imagebuild.errors import LockfileError, disk_is_full
 from pytest_imagebuild.lockfile import Lockfile, normal_name
 
 __all__ = ["LockMode", "LockStore"]
@@ -103,8 +102,9 @@ class LockStore:
         try:
             self._write(text)
         except OSError as error:
-            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            advice = "Make room there." if is_full else "Use --image-locked where the lockfile may not change."
+            advice = (
+                "Make room there." if disk_is_full(error) else "Use --image-locked where the lockfile may not change."
+            )
             raise LockfileError(f"{self.path} cannot be written: {error}. {advice}") from error
 
     def _write(self, text: str) -> None:

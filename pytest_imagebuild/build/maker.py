@@ -201,8 +201,7 @@ class LayerMaker:
 
     def _failure(self, layer: PlannedLayer, failure: CommandFailed, *, pinned: bool) -> ImageBuildError:
         if layer.function is None:
-            helps = advice(failure.exit_code, failure.output) if pinned else ""
-            return self._step_error(layer, failure, helps)
+            return self._step_error(layer, failure, advice(failure.exit_code, failure.output) if pinned else "")
         missing = python_missing("Functions", layer.where, failure.exit_code, failure.output)
         return missing or self._step_error(layer, failure, function_advice(layer.function, failure))
 

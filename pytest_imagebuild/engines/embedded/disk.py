@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.errors import EngineError, disk_is_full
 
 __all__ = ["disk_errors"]
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -24,7 +21,7 @@ def disk_errors(doing: str, folder: Path) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         helps = (
             "Free some (`imagebuild prune` removes what no image needs), or set IMAGEBUILD_CACHE_DIR to a larger disk"
-            if error.errno in _FULL
+            if disk_is_full(error)
             else "Look at `imagebuild doctor`"
         )
         raise EngineError(f"the embedded engine could not {doing} in {folder}: {said}{where}. {helps}.") from error
