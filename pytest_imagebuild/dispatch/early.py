@@ -30,7 +30,7 @@ class EarlyContainers:
     `engine` is the user's to close.
     """
 
-    def __init__(self, engine: Engine, rows: Iterable[object] = ()) -> None:
+    def __init__(self, engine: Engine, rows: Iterable[object]) -> None:
         self.engine = engine
         self._pool = ThreadPoolExecutor(thread_name_prefix="imagebuild-early")
         self._waiting: list[tuple[_Wanted, Future[Container]]] = []
@@ -41,18 +41,17 @@ class EarlyContainers:
 
     def keep(self, wanted: Iterable[_Wanted]) -> None:
         """End the containers that are none of `wanted`."""
-        unwanted = [pair for pair, _ in self._waiting]
-        for one in wanted:
-            with suppress(ValueError):
-                unwanted.remove(one)
-        for pair in unwanted:
-            self._pool.submit(_end, self._pop(pair))
+        kept = [(one, started) for one in wanted if (started := self._pop(one)) is not None]
+        unwanted, self._waiting = self._waiting, kept
+        for _, started in unwanted:
+            self._pool.submit(_end, started)
 
     def take(self, layer: BuiltLayer, spec: SessionSpec) -> Container | None:
         """Return a container that was started of `layer` as `spec` says, None if there is none."""
         started = self._pop((layer, spec))
-        with suppress(EngineError):
-            return started.result() if started is not None else None
+        if started is not None:
+            with suppress(EngineError):
+                return started.result()
         return None
 
     def close(self) -> None:
@@ -119,7 +118,6 @@ def _read(row: object) -> tuple[str, SessionSpec] | None:
     return None
 
 
-def _end(started: Future[Container] | None) -> None:
+def _end(started: Future[Container]) -> None:
     with suppress(EngineError):
-        if started is not None:
-            started.result().stop()
+        started.result().stop()

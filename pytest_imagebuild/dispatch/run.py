@@ -22,7 +22,7 @@ from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import Engine, Service, ServiceSpec
+from pytest_imagebuild.engines.protocol import Service, ServiceSpec
 from pytest_imagebuild.errors import (
     EngineError,
     EngineUnavailableError,
@@ -257,7 +257,8 @@ class Run:
             # Which of its items an xdist worker will run, nobody knows yet.
             first = sound[: 1 if self._is_worker else AT_ONCE]
             containers = [starter.container(key) for key in first]
-            self._early_containers().keep(containers)
+            if self._early:
+                self._early.keep(containers)
             dispatcher.start(first)
             self._rows = [kept for container in containers if (kept := row(*container))]
         return dispatcher
@@ -268,18 +269,14 @@ class Run:
         disabled: AbstractContextManager[None] = capture.global_and_fixture_disabled() if capture else nullcontext()
         return disabled
 
-    def _early_containers(self) -> EarlyContainers:
-        if self._early is None:
-            self._early = EarlyContainers(self.workspace.engine)
-        return self._early
-
-    def _choose_engine(self) -> Engine:
-        return choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
-
     def _open(self) -> Workspace:
         __tracebackhide__ = True
         try:
-            engine = self._early.engine if self._early else self._choose_engine()
+            engine = (
+                self._early.engine
+                if self._early
+                else choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
+            )
             workspace = Workspace.open(
                 engine,
                 self._options,
@@ -300,8 +297,9 @@ class Run:
     def _sessions(self) -> SessionStarter:
         """Return what starts sessions, of the images that are built when it is asked to."""
         if self._starter is None:
-            early = self._early_containers()
-            self._starter = SessionStarter(self._config, self.workspace, self._layers, self.display.note, early)
+            self._starter = SessionStarter(
+                self._config, self.workspace, self._layers, self.display.note, early=self._early
+            )
         return self._starter
 
     def _build(self, images: Sequence[Image]) -> Mapping[Image, BuiltLayer | Exception]:

@@ -54,7 +54,8 @@ class SessionStarter:
         workspace: Workspace,
         built: Mapping[Image, BuiltLayer],
         say: Callable[[str], None],
-        early: EarlyContainers,
+        *,
+        early: EarlyContainers | None,
     ) -> None:
         self._config = config
         self._workspace = workspace
@@ -146,7 +147,7 @@ class SessionStarter:
         layer, plain = self.container(key)
         spec = replace(plain, gpus=lease.ids if lease else (), volumes=provide(engine, key.volumes))
         try:
-            container = self._early.take(layer, spec) or engine.start(layer, spec)
+            container = (self._early and self._early.take(layer, spec)) or engine.start(layer, spec)
         except BaseException:
             if lease:
                 lease.release()

@@ -7,7 +7,6 @@ pytest is imported while the worker waits to be told what it is for. The files o
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import sys
 import traceback
@@ -20,9 +19,6 @@ from pytest_imagebuild.worker.protocol import PROTOCOL
 from pytest_imagebuild.worker.unpack import unpack
 
 __all__ = ["main"]
-
-_RUNS = "pytest_imagebuild.worker.config"
-"""Runs pytest, and imports it."""
 
 _NOT_ALLOWED = "Run the image as a user that may write there"
 
@@ -38,7 +34,7 @@ def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
     try:
         # The container may have been started before anybody knew what for.
         with suppress(Exception):
-            importlib.import_module(_RUNS)
+            import pytest_imagebuild.worker.config  # noqa: F401, PLC0415 - it imports pytest
         setup = requests.next()
         if setup["type"] == "finish":
             return 0
