@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from typing import overload
 
 import pytest
 
 from pytest_imagebuild.dispatch import hosted, reports
+from pytest_imagebuild.dispatch.broken import Broken, broken_by, last_words, with_limit
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.gpus import GpuWarning, warn_of_lost
 from pytest_imagebuild.dispatch.invocation import collected_by
@@ -26,9 +25,8 @@ from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.gpus.leases import Leases
 from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
-from pytest_imagebuild.image.resources import shown_memory
 from pytest_imagebuild.session.messages import Asked, Done, Message, Missing, Output, ShellEnded, Terminal
-from pytest_imagebuild.session.session import Session, WorkerDied, WorkerFailedToStart, WorkerTimeout
+from pytest_imagebuild.session.session import Session, WorkerTimeout
 
 __all__ = ["Dispatcher"]
 
@@ -43,21 +41,10 @@ AT_ONCE = 4
 
 _STOP_SECONDS = 30.0
 
-_NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imagebuild)/.*\n?')
-"""Frames of a stack, as faulthandler prints them, that run the test."""
-
 _NO_REPORT = "The container says that this test is through, but it has not reported how it went."
 
 StartSession = Callable[[SessionKey, Sequence[str]], Session]
 """Starts a session whose worker collects the given files."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    """Why a session cannot run anything: the setup error of each of its items."""
-
-    text: str
-    sections: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,7 +65,7 @@ class _Line:
     session: Session | None = None
     asked: deque[tuple[pytest.Item, pytest.Item | None]] = field(default_factory=deque)
     deaths: int = 0
-    broken: _Broken | None = None
+    broken: Broken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +126,7 @@ class Dispatcher:
 
     def fail(self, key: SessionKey, error: Exception) -> None:
         """Let every item of a session fail in set-up with `error`."""
-        self._lines[key].broken = _broken(error)
+        self._lines[key].broken = broken_by(error)
 
     def adopt(self, key: SessionKey, session: Session) -> None:
         """Let a session that has collected already run the items of its key."""
@@ -309,9 +296,9 @@ class Dispatcher:
             line.asked.popleft()
         ahead: list[tuple[str, str | None]] = []
         if self._pipelines and line.spares is None and len(line.asked) < REQUESTS_AHEAD // 2:
-            ahead = [(self._inside(each), self._inside(after)) for each, after in self._ask_ahead(line, turn)]
-        item, following, failed = turn.item, turn.following, turn.item.session.testsfailed
-        return session.run(self._inside(item), self._inside(following), failed, turn.request.timeout, ahead=ahead)
+            ahead = [(self._nodeids[each], self._inside(after)) for each, after in self._ask_ahead(line, turn)]
+        item, following, failed = self._nodeids[turn.item], self._inside(turn.following), turn.item.session.testsfailed
+        return session.run(item, following, failed, turn.request.timeout, ahead=ahead)
 
     def _ask_ahead(self, line: _Line, turn: _Turn) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
         """Yield what the worker can be asked for besides, and remember it."""
@@ -322,12 +309,7 @@ class Dispatcher:
             line.asked.append((last, following))
             yield last, following
 
-    @overload
-    def _inside(self, item: pytest.Item) -> str: ...
-    @overload
-    def _inside(self, item: pytest.Item | None) -> str | None: ...
     def _inside(self, item: pytest.Item | None) -> str | None:
-        """Return the node id that an item has in the container."""
         return None if item is None else self._nodeids[item]
 
     def _successors_in(self, session: pytest.Session) -> Mapping[pytest.Item, pytest.Item]:
@@ -379,17 +361,17 @@ class Dispatcher:
         collected = line.session is not None and line.session.collected is not None
         self._drop(line)
         if not collected:
-            line.broken = _broken(error)
+            line.broken = broken_by(error)
             yield from reports.setup_error(item, line.broken.text, sections=line.broken.sections)
             return
         # A session that ends with its item anyway is none too many.
         line.deaths += not isinstance(error, WorkerTimeout) and line.spares is None
         if line.deaths >= MAX_DEATHS:
-            line.broken = _Broken(f"Not run: {line.deaths} workers of this image died before. The last one: {error}")
+            line.broken = Broken(f"Not run: {line.deaths} workers of this image died before. The last one: {error}")
         # A worker keeps a good report back for a moment, so `setup` may be over although nothing says so.
         when: Phase = "teardown" if "call" in phases else "call"
         yield reports.failed(
-            item, _with_limit(error, self._requests[item].session), when=when, sections=_last_words(error)
+            item, with_limit(error, self._requests[item].session), when=when, sections=last_words(error)
         )
         if when != "teardown":
             yield reports.passed(item, when="teardown")
@@ -457,29 +439,3 @@ def _successors(items: list[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.
         pairs.append((item, None if after is not None and after.nodeid == item.nodeid else after))
         after = item
     return reversed(pairs)
-
-
-def _broken(error: Exception) -> _Broken:
-    text = str(error) or type(error).__name__
-    if isinstance(error, WorkerDied):
-        text = f"The test files could not be collected in the container.\n{text}"
-    return _Broken(text, _last_words(error))
-
-
-def _with_limit(error: Exception, key: SessionKey) -> str:
-    """Return what is said of an error; of a worker that ran out of memory, also how much it had."""
-    if not isinstance(error, WorkerDied) or not error.out_of_memory or key.memory is None:
-        return str(error)
-    return f"{error}\nThe marker gives it {shown_memory(key.memory)} (MiB). Give it more, or let the test use less."
-
-
-def _last_words(error: Exception) -> tuple[tuple[str, str], ...]:
-    match error:
-        case WorkerDied(output=text) | WorkerFailedToStart(output=text):
-            title = "Last output of the worker"
-        case WorkerTimeout(stacks=text):
-            title = "Stacks of the worker"
-        case _:
-            return ()
-    shown = _NOT_OF_THE_USER.sub("", text)
-    return ((title, shown),) if shown.strip() else ()
