@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import final
 
 from observing import wait_until
+from small_disk import MEBIBYTE, SmallDisk
 
 __all__ = ["OwnDocker"]
 
-MEBIBYTE = 1 << 20
 SECONDS = 60
 
 
@@ -33,7 +33,7 @@ class OwnDocker:
         # The path of a socket is limited to 108 bytes, so it does not lie in the folder of the test.
         self._folder = Path(tempfile.mkdtemp(prefix="docker"))
         self._disk = self._folder / "disk"
-        self._size = f"size={mebibytes}m"
+        self._mebibytes = mebibytes
         self._socket = self._folder / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._containerd: subprocess.Popen[bytes] | None = None
@@ -44,8 +44,7 @@ class OwnDocker:
         return f"unix://{self._socket}"
 
     def __enter__(self) -> OwnDocker:
-        self._disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", self._size, "none", self._disk], check=True)
+        self._small = SmallDisk(self._disk, mebibytes=self._mebibytes)
         (self._folder / "daemon.json").write_text("{}")
         (self._folder / "containerd.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         try:
@@ -93,14 +92,8 @@ class OwnDocker:
     @contextlib.contextmanager
     def filled(self, *, but: int) -> Iterator[None]:
         """Leave `but` MiB on its disk meanwhile."""
-        filler = self._disk / "filler"
-        free = os.statvfs(self._disk)
-        with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - but * MEBIBYTE)
-        try:
+        with self._small.filled(but=but * MEBIBYTE):
             yield
-        finally:
-            filler.unlink()
 
     def processes(self) -> list[int]:
         """Return the ids of the processes in its containers, and of what looks after these."""

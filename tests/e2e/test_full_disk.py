@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import pytest
 from bases import OwnBase
 from engines import EngineUnderTest, only, open_engine
 from inner import Inner
-
-MEBIBYTE = 1 << 20
+from small_disk import MEBIBYTE, SmallDisk
 
 TESTS = """
 import pytest
@@ -25,63 +22,43 @@ def test_inside(number):
 """
 
 
-class Disk:
-    """A small disk in memory, mounted at `folder`."""
-
-    def __init__(self, folder: Path, mebibytes: int) -> None:
-        self.folder = folder
-        folder.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", folder], check=True)
-
-    def fill(self, *, but: int = 0) -> None:
-        """Leave `but` bytes."""
-        room = os.statvfs(self.folder)
-        with (self.folder / "filler").open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - but)
-
-    def clear(self) -> None:
-        """Give the room back."""
-        (self.folder / "filler").unlink()
-
-
 @pytest.fixture
-def project_disk(tmp_path: Path) -> Iterator[Disk]:
+def project_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """Return the disk of the project of an `Inner` in `tmp_path`."""
-    disk = Disk(tmp_path / "project", 4)
+    disk = SmallDisk(tmp_path / "project", mebibytes=4)
     yield disk
-    subprocess.run(["umount", "--lazy", disk.folder], check=True)
+    disk.unmount()
 
 
 @pytest.fixture
-def cache_disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "cache", 900)
+def cache_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "cache", mebibytes=900)
     yield disk
-    subprocess.run(["umount", "--lazy", disk.folder], check=True)
+    disk.unmount()
 
 
 def test_a_lockfile_on_a_full_disk_stays_as_it_was(
-    tmp_path: Path, project_disk: Disk, engine: EngineUnderTest, base: OwnBase, nonce: str
+    tmp_path: Path, project_disk: SmallDisk, engine: EngineUnderTest, base: OwnBase, nonce: str
 ) -> None:
     project = Inner(tmp_path, engine)
     project.write({"pytest.ini": "[pytest]\n", "test_it.py": TESTS.format(reference=base.reference)})
     lockfile = project.folder / "imagebuild.lock"
     lockfile.write_text("version = 1\n")
-    project_disk.fill()
 
-    full = project.run("-p", "no:cacheprovider")
+    with project_disk.filled():
+        full = project.run("-p", "no:cacheprovider")
 
-    assert full.code == pytest.ExitCode.USAGE_ERROR, full.text
-    assert f"{lockfile} cannot be written: [Errno 28] No space left on device" in full.text
-    assert "Make room there." in full.text
-    assert lockfile.read_text() == "version = 1\n"
-    assert sorted(file.name for file in project.folder.iterdir()) == [
-        "filler",
-        "imagebuild.lock",
-        "pytest.ini",
-        "test_it.py",
-    ]
-    assert engine.remains(nonce) == []
-    project_disk.clear()
+        assert full.code == pytest.ExitCode.USAGE_ERROR, full.text
+        assert f"{lockfile} cannot be written: [Errno 28] No space left on device" in full.text
+        assert "Make room there." in full.text
+        assert lockfile.read_text() == "version = 1\n"
+        assert sorted(file.name for file in project.folder.iterdir()) == [
+            "filler",
+            "imagebuild.lock",
+            "pytest.ini",
+            "test_it.py",
+        ]
+        assert engine.remains(nonce) == []
     assert project.run().code == 0
 
 
@@ -89,16 +66,16 @@ def test_a_lockfile_on_a_full_disk_stays_as_it_was(
 def test_a_project_for_which_a_container_has_no_room_is_an_error_of_its_tests(
     tmp_path: Path,
     engine: EngineUnderTest,
-    cache_disk: Disk,
+    cache_disk: SmallDisk,
 ) -> None:
     small = open_engine("embedded", cache_disk.folder)
     project = Inner(tmp_path, small)
     project.write({"pytest.ini": "[pytest]\n", "test_it.py": TESTS.format(reference="python:3.13-slim-trixie")})
     assert project.run().code == 0
     (project.folder / "large.bin").write_bytes(bytes(8 * MEBIBYTE))
-    cache_disk.fill(but=4 * MEBIBYTE)
 
-    full = project.run()
+    with cache_disk.filled(but=4 * MEBIBYTE):
+        full = project.run()
 
     assert full.code == pytest.ExitCode.TESTS_FAILED, full.text
     problem = (
@@ -108,5 +85,4 @@ def test_a_project_for_which_a_container_has_no_room_is_an_error_of_its_tests(
     assert full.text.count(problem) == 2, full.text
     assert "2 errors" in full.text
     assert small.containers() == []
-    cache_disk.clear()
     assert project.run().code == 0
