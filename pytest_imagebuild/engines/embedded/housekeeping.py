@@ -124,9 +124,10 @@ class Housekeeping:
         Other processes may remove any of it meanwhile.
         """
         used = self._rooms.in_use()
-        yield from self._lost_layers(used)
+        cached, unfinished = self._store.cached_and_unfinished()
+        yield from self._lost_layers(cached, used)
         old = time.time() - _SETTLED_SECONDS
-        for path in self._store.unfinished():
+        for path in unfinished:
             if _changed(path) < old:
                 name = str(path.relative_to(self._store.folder))
                 yield Remnant(name=name, what="what a dead run was writing", size=0)
@@ -145,7 +146,7 @@ class Housekeeping:
                 )
         yield from self._lost_merged()
 
-    def _lost_layers(self, used: Collection[str]) -> Iterator[Remnant]:
+    def _lost_layers(self, cached: Sequence[Record], used: Collection[str]) -> Iterator[Remnant]:
         dead = [
             record
             for namespace in self._store.namespaces()
@@ -153,10 +154,10 @@ class Housekeeping:
             if self._owner.is_dead(record.owner)
         ]
         yield from (_layer(record, "a dead run's layer") for record in dead)
-        cached = {record.id: record for record in self._store.records("")}
-        for layer in replaced(record.layer() for record in cached.values()):
+        by_id = {record.id: record for record in cached}
+        for layer in replaced(record.layer() for record in cached):
             if layer.reference not in used:
-                yield _layer(cached[layer.reference], "a layer on a replaced one")
+                yield _layer(by_id[layer.reference], "a layer on a replaced one")
 
     def _lost_merged(self) -> Iterator[Remnant]:
         for listing in self._store.folder.glob("merged/*.trees"):

@@ -19,7 +19,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,22 @@ class Store:
 
     def records(self, namespace: str) -> Iterator[Record]:
         """Return every layer of a namespace. A record that cannot be read is none."""
-        folder = self._namespace(namespace)
-        for path in folder.glob("*.json"):
+        return self._whole_records(self._namespace(namespace).glob("*.json"))
+
+    def cached_and_unfinished(self) -> tuple[list[Record], list[Path]]:
+        """Return every layer of the cache, and what is being written, or was when its process died.
+
+        Records and trees are not among the latter. Each folder is looked at once.
+        """
+        cache = self._namespace("")
+        hidden, shown = _parted(cache)
+        for folder in (*self._keys.iterdir(), self._seals, self.folder / "merged"):
+            if folder != cache:
+                hidden += _parted(folder)[0]
+        return list(self._whole_records(path for path in shown if path.suffix == ".json")), hidden
+
+    def _whole_records(self, paths: Iterable[Path]) -> Iterator[Record]:
+        for path in paths:
             record = _read(path)
             if record is not None and self._is_whole(record) and record.labels.key == path.stem:
                 yield record
@@ -197,11 +211,6 @@ class Store:
     def all_records(self) -> Iterator[tuple[Path, Record | None]]:
         """Return the file of every record, with or without a key, and what it says, if it can be read."""
         return ((path, _read(path)) for path in self._records.iterdir())
-
-    def unfinished(self) -> Iterator[Path]:
-        """Return what is being written, and what was when its process died; records and trees are not among it."""
-        for folder in (*self._keys.iterdir(), self._seals, self.folder / "merged"):
-            yield from folder.glob(".*")
 
     def namespaces(self) -> list[str]:
         """Return the throw-away namespaces that have layers."""
@@ -316,6 +325,15 @@ def _write(path: Path, text: str) -> None:
 
 def _base_name(diff_id: str) -> str:
     return "b" + diff_id.removeprefix("sha256:")[:20]
+
+
+def _parted(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return what is in a folder: the hidden, and the rest. Nothing, where it has gone meanwhile."""
+    try:
+        paths = list(folder.iterdir())
+    except FileNotFoundError:
+        paths = []
+    return [path for path in paths if path.name.startswith(".")], [path for path in paths if path.name[0] != "."]
 
 
 def _slug(namespace: str) -> str:
