@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import docker
 import docker.errors
 import pytest
+import requests
 
 from pytest_imagebuild.engines.docker import DockerEngine, pulled
+from pytest_imagebuild.engines.docker.removing import remove_image
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels, StoredLayer
 from pytest_imagebuild.engines.work import Work
 
@@ -211,3 +215,30 @@ def test_what_docker_save_wrote_is_found_by_its_name_else_by_the_given_one(
     for tag in ("a", "b"):
         assert engine.pin_base(f"{name}:{tag}", print) == BasePin(digest=image, source="local")
         api.remove_image(f"{name}:{tag}")
+
+
+def test_images_that_several_processes_remove_at_once_go_without_an_error(api: docker.APIClient, address: str) -> None:
+    clients = [daemon(address).api for _ in range(6)]
+    for _ in range(4):
+        lines = [f"FROM {HAVE_IMAGE}", *(f"ENV N{number}={uuid.uuid4().hex}" for number in range(10))]
+        built = list(api.build(fileobj=io.BytesIO("\n".join(lines).encode()), rm=True, decode=True))
+        image = next(line["aux"]["ID"] for line in built if "aux" in line)
+        with ThreadPoolExecutor(len(clients)) as pool:
+            results = list(pool.map(remove_image, clients, [image] * len(clients)))
+        assert True in results
+        assert image not in {found["Id"] for found in api.images(all=True)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "result"), [([500, 404], None), ([500, 500, 409], False), ([500, 0], True), ([500] * 10, False)]
+)
+def test_a_removal_that_met_another_one_is_tried_again(answers: list[int], result: bool | None) -> None:
+    def answer(_name: str, *, force: bool) -> None:
+        if code := answers.pop(0):
+            response = requests.Response()
+            response.status_code = code
+            raise (docker.errors.ImageNotFound if code == 404 else docker.errors.APIError)("no", response=response)
+
+    api = mock.Mock(remove_image=answer)
+    assert remove_image(api, "image") is result
+    assert answers == []

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, ImageNotFound
-
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.marks import BASES, layer_from_list, tag
+from pytest_imagebuild.engines.docker.removing import remove_image
 from pytest_imagebuild.engines.layers import BuiltLayer, StoredLayer
 
 if TYPE_CHECKING:
@@ -128,13 +127,4 @@ def names(image: Mapping[str, Any]) -> list[str]:
 
 
 def _remove(api: APIClient, name: str) -> bool:
-    with engine_errors("remove an image"):
-        try:
-            api.remove_image(name)
-        except ImageNotFound:
-            return True
-        except APIError as error:
-            if error.status_code == 409:
-                return False
-            raise
-    return True
+    return remove_image(api, name) is not False

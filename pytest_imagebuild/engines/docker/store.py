@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 
 from pytest_imagebuild.engines.configuration import changed
 from pytest_imagebuild.engines.docker.connection import engine_errors
@@ -17,6 +17,7 @@ from pytest_imagebuild.engines.docker.marks import (
     tag,
     to_image_labels,
 )
+from pytest_imagebuild.engines.docker.removing import remove_image
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.work import ConfigChange
 from pytest_imagebuild.errors import EngineError
@@ -103,16 +104,7 @@ class Store:
 
     def discard(self, image: str) -> bool:
         """Remove an image unless something depends on it; say whether it was removed."""
-        with engine_errors("remove an image"):
-            try:
-                self._api.remove_image(image)
-            except ImageNotFound:
-                return False
-            except APIError as error:
-                if error.status_code == 409:
-                    return False
-                raise
-        return True
+        return bool(remove_image(self._api, image))
 
     def _discard_untagged(self, image: str) -> None:
         # An image that the user gave a name of his own is his.
@@ -123,10 +115,6 @@ class Store:
     def drop(self, namespace: str) -> int:
         """Remove every layer of a throw-away namespace, the newest first; return how many."""
         layers = sorted(self.layers(namespace).values(), key=lambda layer: layer.created, reverse=True)
-        with engine_errors("remove throw-away layers"):
-            for layer in layers:
-                try:
-                    self._api.remove_image(tag(layer.labels.key, namespace), force=True)
-                except ImageNotFound:
-                    continue
+        for layer in layers:
+            remove_image(self._api, tag(layer.labels.key, namespace), "remove throw-away layers", force=True)
         return len(layers)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, ImageNotFound
-
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
+from pytest_imagebuild.engines.docker.removing import remove_image
 from pytest_imagebuild.engines.docker.volumes import discard
 from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.generations import replaced
@@ -107,16 +106,7 @@ def remove_remnant(api: APIClient, remnant: Remnant) -> int | None:
         return remnant.size
     if kind == _VOLUME:
         return remnant.size if discard(api, name) else None
-    with engine_errors("remove what is left over"):
-        try:
-            api.remove_image(name)
-        except ImageNotFound:
-            return None
-        except APIError as error:
-            if error.status_code == 409:
-                return None
-            raise
-    return remnant.size
+    return remnant.size if remove_image(api, name, "remove what is left over") else None
 
 
 class _Dead:
