@@ -109,7 +109,7 @@ class DockerUnderTest:
         image = self._client.images.get(reference)
         return json.dumps([image.attrs, image.history()])
 
-    def sweep_replaced(self) -> None:
+    def _sweep(self) -> None:
         with mock.patch("pytest_imagebuild.engines.generations._REPLACED_SECONDS", 0):
             engine = DockerEngine(run=uuid.uuid4().hex, cache_dir=self.cache_dir)
             engine.sweep()
@@ -129,7 +129,7 @@ class DockerUnderTest:
         ):
             # An image goes after those that stand on it.
             for _ in range(12):
-                self.sweep_replaced()
+                self._sweep()
 
     def unsound(self, text: str) -> list[str]:
         layers = self._on(self._cached(), text)

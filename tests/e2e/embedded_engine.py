@@ -137,7 +137,7 @@ class EmbeddedUnderTest:
     def image_description(self, reference: str) -> str:
         return (self._store.records / f"{reference}.json").read_text()
 
-    def sweep_replaced(self) -> None:
+    def _sweep(self) -> None:
         with (
             mock.patch("pytest_imagebuild.engines.generations._REPLACED_SECONDS", 0),
             mock.patch("pytest_imagebuild.engines.embedded.housekeeping._SETTLED_SECONDS", 0),
@@ -153,7 +153,7 @@ class EmbeddedUnderTest:
         ):
             # What a layer was made of goes after the layer.
             for _ in range(3):
-                self.sweep_replaced()
+                self._sweep()
 
     def unsound(self, text: str) -> list[str]:
         records = list(self._store.keyed())

@@ -160,9 +160,6 @@ class EngineUnderTest(Protocol):
     def image_description(self, reference: str) -> str:
         """Return all that is kept of the image of a layer but its files: configuration, history, labels."""
 
-    def sweep_replaced(self) -> None:
-        """Let the plugin sweep what forced builds replaced, however fresh it is."""
-
     def sweep_settled(self, text: str) -> None:
         """Let the plugin sweep as it would in an hour; on a shared engine, only what stands on what holds `text`."""
 

@@ -161,7 +161,7 @@ def test_what_a_forced_build_replaced_is_swept_away_later(runs: Runs, nonce: str
     runs.of("own", "--force-build")
     assert len(engine.layers(nonce)) == 7, "the base has one key, each layer above it two"
 
-    engine.sweep_replaced()
+    engine.sweep_settled(nonce)
 
     assert len(engine.layers(nonce)) == 4
     assert engine.remains(nonce) == []

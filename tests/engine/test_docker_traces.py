@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import docker
 import docker.errors
 import pytest
 
+from pytest_imagebuild.engines.docker import sweep
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine
@@ -167,10 +170,20 @@ def changed_paths(saved: bytes) -> list[str]:
             return sorted(member.name.rstrip("/") for member in layer if member.name not in (".", "./"))
 
 
-def test_a_replaced_image_is_removed_unless_something_is_built_on_it(box: Bench, api: docker.APIClient) -> None:
+def test_a_replaced_image_is_there_for_runs_that_use_it_and_swept_when_it_is_old(
+    box: Bench, api: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = new_key()
     first = box.build("echo 1 > /x", key=key)
+    time.sleep(1.1)
     second = box.build("echo 2 > /x", key=key)
+    monkeypatch.setattr(sweep, "_untagged", only({first.reference}))
+    now = second.created + sweep._SETTLED_SECONDS
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(time=lambda: now))
+    box.engine.sweep()
+    assert box.run("cat /x", on=first) == "1\n", "only what replaced it is young enough"
+    now += 1
+    box.engine.sweep()
     with pytest.raises(docker.errors.ImageNotFound):
         api.inspect_image(first.reference)  # type: ignore[no-untyped-call]
     above = box.build("true", on=second)
@@ -178,6 +191,12 @@ def test_a_replaced_image_is_removed_unless_something_is_built_on_it(box: Bench,
     assert box.run("cat /x", on=above) == "2\n"
     assert box.run("cat /x", on=third) == "3\n"
     assert box.engine.find(key) == third
+
+
+def only(wanted: set[str]) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Let a sweep see no images without a name but these: others may be those of other tests."""
+    untagged = sweep._untagged
+    return lambda images: [image for image in untagged(images) if image["Id"] in wanted]
 
 
 def test_an_image_that_the_user_gave_a_name_is_not_removed(box: Bench, api: docker.APIClient) -> None:

@@ -72,7 +72,7 @@ class Store:
     def commit(
         self, container: str, parent: Mapping[str, Any], change: ConfigChange, labels: LayerLabels
     ) -> BuiltLayer:
-        """Keep an ended container as a layer. The tag moves when it is whole; what had it goes unless it is needed.
+        """Keep an ended container as a layer. The tag moves when it is whole; what had it goes with a later sweep.
 
         `parent` is the configuration of the parent: the engine fills in from the container whatever is not given.
         """
@@ -81,36 +81,22 @@ class Store:
         config = changed(parent, change)
         config["Entrypoint"] = config.get("Entrypoint") or []
         config["Labels"] = {**(parent.get("Labels") or {}), **to_image_labels(labels, self._owner)}
-        replaced = self.inspect(name)
         with engine_errors("commit a layer"):
             image = self._api.commit(
                 container, repository(labels.namespace), labels.key, message=labels.step, conf=config
             )["Id"]
-        return self._kept(name, image, replaced)
+        return self._kept(name, image)
 
     def adopt(self, labels: LayerLabels, make: Callable[[str, Mapping[str, str]], str]) -> BuiltLayer:
         """Keep as a layer what `make` builds: it gets the name and the labels of the image, and returns its id."""
         name = tag(labels.key, labels.namespace)
-        replaced = self.inspect(name)
-        return self._kept(name, make(name, to_image_labels(labels, self._owner)), replaced)
+        return self._kept(name, make(name, to_image_labels(labels, self._owner)))
 
-    def _kept(self, name: str, image: str, replaced: Mapping[str, Any] | None) -> BuiltLayer:
-        if replaced is not None and replaced["Id"] != image:
-            self._discard_untagged(replaced["Id"])
+    def _kept(self, name: str, image: str) -> BuiltLayer:
         layer = layer_from_inspect(self.inspect(image) or {"Config": {}})
         if layer is None:
             raise EngineError(f"the layer {name} is gone right after it was made; is something pruning images?")
         return layer
-
-    def discard(self, image: str) -> bool:
-        """Remove an image unless something depends on it; say whether it was removed."""
-        return bool(remove_image(self._api, image))
-
-    def _discard_untagged(self, image: str) -> None:
-        # An image that the user gave a name of his own is his.
-        found = self.inspect(image)
-        if found is not None and not found.get("RepoTags"):
-            self.discard(image)
 
     def drop(self, namespace: str) -> int:
         """Remove every layer of a throw-away namespace, the newest first; return how many."""

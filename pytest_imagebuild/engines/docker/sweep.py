@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
-# A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
+# A commit tags its image a moment after it made it; nothing younger is taken for a remnant. Runs that began before a
+# forced build may use what that replaced.
 _SETTLED_SECONDS = 3600
 
 _CONTAINER, _IMAGE, _VOLUME = "container", "image", "volume"
@@ -130,13 +131,18 @@ def _layers(images: list[dict[str, Any]]) -> list[BuiltLayer]:
 
 
 def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the layers without a name that no other image needs: remnants of a replacement that was cut short."""
+    """Return the layers without a name that no other image needs: those that were replaced an hour ago.
+
+    A run that began before may still use what was replaced, however old it is.
+    """
     needed = {image.get("ParentId") for image in images}
     old = time.time() - _SETTLED_SECONDS
+    fresh = {image["Labels"][KEY] for image in images if names(image) and image["Created"] >= old}
     return [
         image
         for image in images
-        if not [name for name in image.get("RepoTags") or () if name != "<none>:<none>"]
+        if not names(image)
         and image["Id"] not in needed
         and image["Created"] < old
+        and image["Labels"][KEY] not in fresh
     ]
