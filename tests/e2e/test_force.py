@@ -233,5 +233,5 @@ def test_runs_that_force_and_ignore_at_once_are_green_and_the_next_ones_find_one
     assert after.layer != before.layer
     assert runs.of("other").steps == [OTHER]
     assert runs.of("own") == after
-    engine.sweep_replaced()
+    engine.sweep_settled(nonce)
     assert engine.remains(nonce) == []
