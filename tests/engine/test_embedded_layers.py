@@ -132,7 +132,7 @@ def test_merged_trees_are_what_they_are_on_top_of_each_other(tmp_path: Path) -> 
     assert (tmp_path / "merged" / "keep" / "a").samefile(lower / "keep" / "a")
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "a file is gone": lambda tree: (tree / "tree/dir/file").unlink(),
     "a file is cut short": lambda tree: os.truncate(tree / "tree/dir/file", 3),
     "a file was overwritten": lambda tree: (tree / "tree/dir/file").write_text("other words"),
@@ -191,6 +191,48 @@ def test_a_damaged_layer_is_used_for_nothing_and_built_anew(
         assert run(other, anew, "cat /tree/dir/file") == "some words\n"
     finally:
         other.close()
+
+
+def looked_at(embedded: EmbeddedEngine, base: BuiltLayer) -> tuple[BuiltLayer, Path]:
+    """Build a layer, and have another process look at it; return the layer and the note of the look."""
+    step = Work(commands=("mkdir -p /tree/dir && echo some words > /tree/dir/file",))
+    layer = embedded.build(base, step, plain_labels(), print)
+    used_by_another(embedded, layer)
+    return layer, embedded._open().store.looked / trees_of(embedded, layer)[0].name
+
+
+def used_by_another(embedded: EmbeddedEngine, layer: BuiltLayer) -> None:
+    other = EmbeddedEngine(run=RUN, cache_dir=embedded._cache_dir)
+    try:
+        run(other, layer, "true")
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["a file is gone", "a file is new", "a folder is gone", "all is gone but the folder"]
+)
+def test_what_is_removed_or_added_right_after_a_look_is_found(
+    embedded: EmbeddedEngine, base: BuiltLayer, damage: str
+) -> None:
+    layer, note = looked_at(embedded, base)
+    assert note.exists()
+    DAMAGE[damage](trees_of(embedded, layer)[0])
+    with pytest.raises(EngineError, match="a layer is damaged"):
+        used_by_another(embedded, layer)
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("passed", [{"time": -1e6}, {"boot": "another"}, {"seal": "another"}, {"folders": None}])
+def test_what_is_overwritten_after_a_look_is_found_by_the_next_after_an_hour_or_a_boot(
+    embedded: EmbeddedEngine, base: BuiltLayer, passed: dict[str, object]
+) -> None:
+    layer, note = looked_at(embedded, base)
+    DAMAGE["a file was overwritten"](trees_of(embedded, layer)[0])
+    used_by_another(embedded, layer)
+    note.write_text(json.dumps({**json.loads(note.read_text()), **passed}))
+    with pytest.raises(EngineError, match="a layer is damaged"):
+        used_by_another(embedded, layer)
 
 
 def test_a_download_that_was_damaged_on_disk_is_fetched_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether the files of layers are those that were written: looked at once by each process, while containers start."""
+"""Whether the files of layers are those that were written: looked at while containers start, where nobody just did."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pytest_imagebuild.engines.embedded import survey
 from pytest_imagebuild.engines.embedded.identity import Identity
+from pytest_imagebuild.engines.embedded.looked import Looked
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.store import Record, Store, Tree
 from pytest_imagebuild.errors import EngineError
@@ -40,8 +41,12 @@ class Check:
 class _Look:
     """One look at some trees."""
 
-    def __init__(self, store: Store, trees: Sequence[Tree], process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(
+        self, store: Store, looked: Looked, trees: Sequence[Tree], process: subprocess.Popen[bytes] | None
+    ) -> None:
         self._store = store
+        self._looked = looked
+        self._begun = looked.now()
         self._trees = trees
         self._process = process
         self._waiting = threading.Lock()
@@ -69,11 +74,14 @@ class _Look:
             printed, said = process.communicate(json.dumps(folders).encode())
         if process.returncode:
             raise EngineError(f"the layers cannot be looked at: {said.decode(errors='replace').strip()}")
-        seals = json.loads(printed)
-        damaged = [tree for tree, seal in zip(self._trees, seals, strict=True) if tree.seal != seal]
-        for tree in damaged:
-            # Every layer that has it is none any more.
-            self._store.remove_tree(tree.id)
+        damaged = []
+        for tree, (seal, folders) in zip(self._trees, json.loads(printed), strict=True):
+            if tree.seal == seal:
+                self._looked.note(tree, folders, self._begun)
+            else:
+                damaged.append(tree)
+                # Every layer that has it is none any more.
+                self._store.remove_tree(tree.id)
         return damaged
 
 
@@ -84,15 +92,17 @@ class Soundness:
         self._store = store
         self._identity = identity
         self._spawner = spawner
+        self._looked = Looked(store)
         self._looks: dict[str, _Look] = {}
         self._beginning = threading.Lock()
 
     def begin(self, record: Record) -> Check:
-        """Look at the trees of a layer that nobody has looked at yet; return what to wait for."""
+        """Look at the trees of a layer that nobody has looked at lately; return what to wait for."""
         with self._beginning:
             new = [tree for tree in record.trees if tree.id not in self._looks]
             if new:
-                look = _Look(self._store, new, self._start())
+                unknown = [tree for tree in new if not self._looked.is_sound(tree)]
+                look = _Look(self._store, self._looked, unknown, self._start() if unknown else None)
                 self._looks.update((tree.id, look) for tree in new)
             looks = dict.fromkeys(self._looks[tree.id] for tree in record.trees)
         return Check(store=self._store, record=record, looks=tuple(looks))
@@ -101,7 +111,7 @@ class Soundness:
         """Take the trees of a layer that was made just now as they are."""
         with self._beginning:
             for tree in record.trees:
-                self._looks.setdefault(tree.id, _Look(self._store, (), None))
+                self._looks.setdefault(tree.id, _Look(self._store, self._looked, (), None))
 
     def close(self) -> None:
         """End what still looks."""

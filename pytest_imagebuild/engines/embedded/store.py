@@ -5,6 +5,7 @@ Layers of subordinate ids are in a store of their own, `ids-*` in that of the us
     records/ID.json         what a layer is; never changed
     keys/NAMESPACE/KEY.json the record that a key stands for: a hard link, replaced in one step
     trees/ID                the files that one step wrote, in overlayfs form; never changed
+    looked/ID               when they were last found to be so; see `looked.py`
     scratch/OWNER/N         what a container writes while it lives
 
 A layer appears when its key does, after all of its files are in place.
@@ -81,6 +82,7 @@ class Store:
         self._records = folder / "records"
         self._seals = folder / "seals"
         self.trees = folder / "trees"
+        self.looked = folder / "looked"
 
     def prepare(self) -> None:
         """Make the folders. Only their owner may look in: set-user-id programs of images lie there."""
@@ -111,7 +113,7 @@ class Store:
     def parts(self) -> tuple[Path, ...]:
         """Return the folders of its layers, in the order in which they may be removed."""
         merged, scratch = self.folder / "merged", self.folder / "scratch"
-        return (self._keys, self._records, self._seals, merged, scratch, self.trees, self.floor)
+        return (self._keys, self._records, self._seals, self.looked, merged, scratch, self.trees, self.floor)
 
     @property
     def floor(self) -> Path:
@@ -233,7 +235,8 @@ class Store:
             (self.trees / name).rename(going)
         except FileNotFoundError:
             return False
-        (self._seals / name).unlink(missing_ok=True)
+        for note in (self._seals / name, self.looked / name):
+            note.unlink(missing_ok=True)
         self.files.remove(going)
         return True
 

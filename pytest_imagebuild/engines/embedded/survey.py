@@ -12,11 +12,22 @@ import os
 import stat
 import sys
 
-__all__ = ["survey"]
+__all__ = ["survey", "survey_folders"]
 
 
 def survey(folder: str) -> tuple[str, int]:
     """Return the digest of a folder, and the bytes on disk that it holds; hard links count once."""
+    return _survey(folder, {})
+
+
+def survey_folders(folder: str) -> tuple[str, dict[str, int]]:
+    """Return the digest of a folder, and when its folders were changed last, in nanoseconds, by their paths in it."""
+    changed = {b".": os.lstat(folder).st_ctime_ns} if os.path.isdir(folder) else {}  # noqa: PTH112 - a hot program
+    digest, _ = _survey(folder, changed)
+    return digest, {os.fsdecode(path): time for path, time in changed.items()}
+
+
+def _survey(folder: str, changed: dict[bytes, int]) -> tuple[str, int]:
     digest = hashlib.sha256()
     size = 0
     linked: set[int] = set()
@@ -40,9 +51,10 @@ def survey(folder: str) -> tuple[str, int]:
                 size += status.st_blocks
             if stat.S_ISDIR(mode):
                 waiting.append((at + b"/" + name, prefix + name + b"/"))
+                changed[prefix + name] = status.st_ctime_ns
         digest.update(prefix + b"\0" + b"\0".join(lines))
     return digest.hexdigest(), size * 512
 
 
 if __name__ == "__main__":
-    json.dump([survey(folder)[0] for folder in json.load(sys.stdin)], sys.stdout)
+    json.dump([survey_folders(folder) for folder in json.load(sys.stdin)], sys.stdout)

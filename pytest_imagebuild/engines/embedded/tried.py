@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["Tried"]
+__all__ = ["Tried", "boot"]
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,4 +36,9 @@ class Tried:
     def _circumstances(self) -> str:
         spaces = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in ("user", "mnt")]  # noqa: PTH116
         changed = os.stat(self._bwrap).st_mtime_ns  # noqa: PTH116
-        return f"{_BOOT.read_text().strip()} {os.geteuid()} {spaces} {self._bwrap} {changed}"
+        return f"{boot()} {os.geteuid()} {spaces} {self._bwrap} {changed}"
+
+
+def boot() -> str:
+    """Return what is another text after each boot of the machine."""
+    return _BOOT.read_text(encoding="ascii").strip()
