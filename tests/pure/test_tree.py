@@ -304,14 +304,46 @@ def test_a_file_that_goes_away_while_the_tree_is_read_is_left_out(
     for name in ("goes.py", "stays.py"):
         (tmp_path / name).write_text("pass")
     tree = read_tree(tmp_path)
-    read = Path.read_bytes
+    look = os.lstat
 
-    def read_or_not(path: Path) -> bytes:
-        if path.name == "goes.py":
-            path.unlink()
-        return read(path)
+    def look_at_the_last_of(path: str) -> os.stat_result:
+        status = look(path)
+        if path.endswith("goes.py"):
+            Path(path).unlink()
+        return status
 
-    monkeypatch.setattr(Path, "read_bytes", read_or_not)
+    monkeypatch.setattr("pytest_imagebuild.session.tree.os.lstat", look_at_the_last_of)
 
     with tarfile.open(fileobj=io.BytesIO(payload([tree], []))) as archive:
         assert [PurePath(name).name for name in archive.getnames()] == ["stays.py"]
+
+
+def test_a_payload_is_the_tar_that_tarfile_writes(root: Path) -> None:
+    names = ["a", "b/empty", f"b/{'long' * 60}", "ü :,'", "ü" * 50, "b/" + "n" * 97, os.fsdecode(b"\xff")]
+    write(root, *names)
+    (root / "b/empty").write_bytes(b"")
+    (root / "link").symlink_to("b/" + "n" * 97)
+    (root / "long link").symlink_to("to/" * 60)
+    os.utime(root / "a", (-5, -5))
+    (root / "a").chmod(0o4755)
+    tree = read_tree(root)
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path in tree.paths:
+            member = tarfile.TarInfo(str(root / path).lstrip("/"))
+            status = (root / path).lstat()
+            member.mode, member.mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+            if (root / path).is_symlink():
+                member.type, member.linkname = tarfile.SYMTYPE, str((root / path).readlink())
+                archive.addfile(member)
+            else:
+                member.size = status.st_size
+                archive.addfile(member, io.BytesIO((root / path).read_bytes()))
+    assert payload([tree], ()) == expected.getvalue()
+
+
+def test_a_folder_of_a_tree_has_its_place_and_no_other_has(root: Path) -> None:
+    tree = ProjectTree(root=write(root, "a/b/c", "ab/c"), paths=(PurePath("a/b/c"), PurePath("ab/c")))
+    inside = [root, root / "a", root / "a/b", root / "ab"]
+    assert [tree.place(folder) for folder in inside] == inside
+    assert [tree.place(root / name) for name in ("b", "a/b/c", "a/c", "..")] == [None] * 4
