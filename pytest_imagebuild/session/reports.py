@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 import warnings
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -47,7 +48,8 @@ def mend_report(data: Mapping[str, Any], *, items: Collection[str]) -> dict[str,
     report["when"] = _one_of(data, "when", _WHENS)
     report["outcome"] = _one_of(data, "outcome", OUTCOMES)
     report["location"] = _triple(data.get("location"), "location")
-    report["keywords"] = _typed(data.get("keywords"), dict, "keywords")
+    keywords = _typed(data.get("keywords"), dict, "keywords")
+    report["keywords"] = {sys.intern(name): value for name, value in keywords.items()}
     report["sections"] = [_pair(section, "sections") for section in _typed(data.get("sections"), list, "sections")]
     report["user_properties"] = [_named(item) for item in _typed(data.get("user_properties"), list, "user_properties")]
     for name in ("duration", "start", "stop"):
@@ -226,7 +228,12 @@ def _triple(value: object, name: str) -> tuple[str, int | None, str]:
     if len(parts) != 3:
         _refuse(name, parts)
     line = parts[1] if parts[1] is None else _typed(parts[1], int, name)
-    return (_typed(parts[0], str, name), line, _typed(parts[2], str, name))
+    return _shared_triple(_typed(parts[0], str, name), line, _typed(parts[2], str, name))
+
+
+@lru_cache(maxsize=16)
+def _shared_triple(path: str, line: int | None, text: str) -> tuple[str, int | None, str]:
+    return (sys.intern(path), line, sys.intern(text))
 
 
 def _pair(value: object, name: str) -> tuple[str, str]:
@@ -252,7 +259,8 @@ def _seconds(value: object, name: str) -> float:
 
 def _one_of(data: Mapping[str, Any], name: str, values: Collection[str]) -> str:
     value = _typed(data.get(name), str, name)
-    return value if value in values else _refuse(name, value)
+    # pytest keeps every report, and each message would have texts of its own: here and below, equal ones are shared.
+    return sys.intern(value) if value in values else _refuse(name, value)
 
 
 def _typed(value: object, expected: type[_T], name: str) -> _T:
