@@ -7,28 +7,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from pytest_imagebuild.build.gpus import lent
-from pytest_imagebuild.build.maker import LayerMaker, LayerPins
 from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import Progress, Tally
-from pytest_imagebuild.build.reasons import miss_reason
 from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.engines.gpus.leases import Leases, lock_folder
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses, folder_name
-from pytest_imagebuild.errors import DefinitionError, ImageBuildError
+from pytest_imagebuild.errors import DefinitionError, EngineError, ImageBuildError
 from pytest_imagebuild.image.bases import published_name
 from pytest_imagebuild.plan.keys import KeyInputs
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer, base_layer
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.build.maker import LayerMaker, LayerPins
 
 __all__ = ["ImageBuilder"]
 
@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 PARALLEL = 4
 """Images built side by side."""
+
+_LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,20 @@ class _Place:
         return f"{self.layer.definition}:{self.layer.step}:{self.parent_key}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Layers by their keys: those of the engine, and what this process made or found since."""
+
+    engine: Mapping[str, BuiltLayer]
+    made: dict[str, BuiltLayer] = field(default_factory=dict)
+
+    def get(self, key: str) -> BuiltLayer | None:
+        return self.made.get(key) or self.engine.get(key)
+
+    def all(self) -> tuple[BuiltLayer, ...]:
+        return tuple({**self.engine, **self.made}.values())
+
+
 class ImageBuilder:
     """Builds plans on one engine during one run. Thread-safe."""
 
@@ -71,7 +87,8 @@ class ImageBuilder:
         self._uses = Uses(settings.cache_dir, self._capabilities.identity)
         self._names = Names(settings.cache_dir, self._capabilities.identity)
         self._mark = 0
-        self._index: dict[str, BuiltLayer] | None = None
+        self._index: _Index | None = None
+        self._ahead: threading.Thread | None = None
         self._counted: set[str] = set()
         self._failed: dict[str, ImageBuildError] = {}
         self.leases = Leases(lock_folder(settings.cache_dir, settings.environment))
@@ -83,7 +100,7 @@ class ImageBuilder:
         """
         for plan in plans:
             self.pins.use(plan.layers)
-        return self._side_by_side(self.build, plans, [self.warm(plan) for plan in plans])
+        return self._side_by_side(self.build, plans, self.warm_all(plans))
 
     def lock_all(self, plans: Sequence[Plan]) -> list[Future[None]]:
         """Record what the lockfile lacks of plans, side by side; return their futures in order, all of them done."""
@@ -120,13 +137,20 @@ class ImageBuilder:
 
     def warm(self, plan: Plan) -> BuiltLayer | None:
         """Return the top layer if everything is built and nothing is to be rebuilt; else None."""
-        built = self._reusable(plan)
-        if len(built) < len(plan.layers):
-            return None
-        for layer in built:
-            self._count_reused(layer)
-        self._used(plan, built[-1])
-        return built[-1]
+        return self.warm_all([plan])[0]
+
+    def warm_all(self, plans: Sequence[Plan]) -> list[BuiltLayer | None]:
+        """Return for each plan what `warm` does, by one look-up and one claim for all."""
+        tops: list[BuiltLayer | None] = []
+        for plan, built in zip(plans, self._reusable(plans), strict=True):
+            if len(built) < len(plan.layers):
+                tops.append(None)
+                continue
+            for layer in built:
+                self._count_reused(layer)
+            self._used(plan, built[-1])
+            tops.append(built[-1])
+        return tops
 
     def build(self, plan: Plan) -> BuiltLayer:
         """Return the top layer of a plan, building what is missing above the deepest built one.
@@ -134,7 +158,7 @@ class ImageBuilder:
         Raises StepError, BaseImageError, LockfileError, EngineError.
         """
         self.pins.use(plan.layers)
-        reusable = self._reusable(plan)
+        (reusable,) = self._reusable([plan])
         for built in reusable:
             self._count_reused(built)
         parent = reusable[-1] if reusable else None
@@ -149,20 +173,35 @@ class ImageBuilder:
         self._used(plan, parent)
         return parent
 
+    def look_ahead(self) -> None:
+        """Begin to look up what is built, in a thread: an engine may take as long for it as a run does to collect."""
+        self._ahead = threading.Thread(target=self._look_ahead, name="imagebuild-look-up", daemon=True)
+        self._ahead.start()
+
+    def _look_ahead(self) -> None:
+        # Whoever needs it looks up again, and says what is wrong.
+        with suppress(EngineError):
+            self._look_up()
+
     def close(self) -> None:
         """Let housekeeping remove again what was built and found here."""
+        if self._ahead is not None:
+            # An engine that is closed meanwhile would open again.
+            self._ahead.join(_LOOK_SECONDS)
         self._uses.release()
 
-    def _reusable(self, plan: Plan) -> list[BuiltLayer]:
-        """Return the built layers of a plan, from the base up to the first that is missing or to be rebuilt.
+    def _reusable(self, plans: Sequence[Plan]) -> list[list[BuiltLayer]]:
+        """Return the built layers of each plan, from the base up to the first that is missing or to be rebuilt.
 
         They stay while this builder is open: housekeeping removes none that is claimed.
         """
         while True:
-            built, mark = self._found(plan)
+            index, mark = self._look_up()
+            found = [self._found(plan, index) for plan in plans]
             # A throw-away layer is its run's own.
-            if self.settings.namespace or self._uses.claim((layer.labels.key for layer in built), mark):
-                return built
+            keys = (layer.labels.key for built in found for layer in built)
+            if self.settings.namespace or self._uses.claim(keys, mark):
+                return found
             with self._guard:
                 self._index = None
 
@@ -171,9 +210,8 @@ class ImageBuilder:
             where = f", {plan.image.where}" if plan.image.where else ""
             self._uses.touch(layer.labels.key, f"{plan.image.label}{where}")
 
-    def _found(self, plan: Plan) -> tuple[list[BuiltLayer], int]:
-        """Return what is there of a plan, and a mark from before it was looked up."""
-        index, mark = self._look_up()
+    def _found(self, plan: Plan, index: _Index) -> list[BuiltLayer]:
+        """Return what is there of a plan."""
         built: list[BuiltLayer] = []
         for layer in plan.layers:
             place = _Place(plan, layer, built[-1] if built else None)
@@ -183,7 +221,7 @@ class ImageBuilder:
             if found is None or (name is None and self._must_rebuild(layer, found)):
                 break
             built.append(found)
-        return built, mark
+        return built
 
     def _published(self, name: str | None) -> BuiltLayer | None:
         """Return the layer that has a name: one of the cache proper, whatever this run keeps where."""
@@ -203,12 +241,12 @@ class ImageBuilder:
             where=layer.where,
         )
 
-    def _look_up(self) -> tuple[dict[str, BuiltLayer], int]:
-        """Return the engine's index as it was at the first call, with a mark, and what this process added to it."""
+    def _look_up(self) -> tuple[_Index, int]:
+        """Return the engine's index, with what this process added to it, and a mark from before it was looked up."""
         with self._guard:
             if self._index is None:
                 self._mark = self._uses.mark()
-                self._index = dict(self.engine.layers(self.settings.namespace))
+                self._index = _Index(self.engine.layers(self.settings.namespace))
             return self._index, self._mark
 
     def _must_rebuild(self, layer: PlannedLayer, found: BuiltLayer) -> bool:
@@ -244,11 +282,13 @@ class ImageBuilder:
             self.progress.missed(place.layer.title, "the lockfile has no record for it that may be used")
             return
         index, _ = self._look_up()
-        if inputs.key in index:
+        if index.get(inputs.key) is not None:
             self.progress.missed(place.layer.title, "it is built anew by force")
         else:
             with self._guard:
-                layers = tuple(index.values())  # other threads add to it
+                layers = index.all()  # other threads add to it
+            from pytest_imagebuild.build.reasons import miss_reason  # noqa: PLC0415
+
             self.progress.missed(place.layer.title, miss_reason(place.layer.title, inputs, layers))
 
     def _make(self, place: _Place) -> BuiltLayer:
@@ -304,6 +344,9 @@ class ImageBuilder:
         self.progress.pinned(place.name, time.monotonic() - begun)
 
     def _maker(self, place: _Place) -> LayerMaker:
+        # A run that builds nothing needs nothing of what builds, here and where it says why, or lends GPUs.
+        from pytest_imagebuild.build.maker import LayerMaker  # noqa: PLC0415
+
         return LayerMaker(
             engine=self.engine,
             pins=self.pins,
@@ -332,6 +375,8 @@ class ImageBuilder:
         if not layer.gpu:
             yield ()
             return
+        from pytest_imagebuild.build.gpus import lent  # noqa: PLC0415
+
         with lent(self.engine.gpus(), layer, self.leases, partial(self.progress.said, place.name)) as gpus:
             yield gpus
 
@@ -346,7 +391,7 @@ class ImageBuilder:
     def _count_built(self, layer: BuiltLayer, place: _Place, seconds: float) -> None:
         with self._guard:
             if self._index is not None:
-                self._index[layer.labels.key] = layer
+                self._index.made[layer.labels.key] = layer
             self._counted.add(layer.labels.key)
             self.tally.built += 1
             self.tally.seconds += seconds
@@ -358,7 +403,7 @@ class ImageBuilder:
                 return
             self._counted.add(layer.labels.key)
             if self._index is not None:
-                self._index[layer.labels.key] = layer
+                self._index.made[layer.labels.key] = layer
             self.tally.reused += 1
 
 

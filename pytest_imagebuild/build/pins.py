@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pytest_imagebuild.build.installs import tool_of
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
@@ -134,6 +133,9 @@ class Pins:
         if known is not None:
             return known
         self._refuse_when_locked(layer)
+        # Every run reads pins, and few resolve any.
+        from pytest_imagebuild.build.installs import tool_of  # noqa: PLC0415
+
         record = LayerRecord(
             id=layer.definition,
             base=layer.root,

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_imagebuild.build.work import StepNetwork
+from pytest_imagebuild.engines.entries import FileEntry
 
-__all__ = ["BuildMode", "BuildSettings"]
+__all__ = ["BuildMode", "BuildSettings", "StepNetwork"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepNetwork:
+    """The host's network settings for steps: variables, files (a CA bundle), and the network to use."""
+
+    environment: Mapping[str, str] = field(repr=False)  # an index or a proxy may have a password
+    tools: tuple[FileEntry, ...]
+    network: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

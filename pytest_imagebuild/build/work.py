@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pytest_imagebuild.build.functions import COMMAND
 from pytest_imagebuild.build.installs import (
@@ -14,6 +14,7 @@ from pytest_imagebuild.build.installs import (
     standalone_script,
     tool_of,
 )
+from pytest_imagebuild.build.settings import StepNetwork
 from pytest_imagebuild.engines.entries import FileEntry, read_entry
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.work import ConfigChange, DockerfileWork, Work
@@ -41,7 +42,7 @@ from pytest_imagebuild.lockfile import Pin
 from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
 from pytest_imagebuild.plan.plan import PlannedLayer
 
-__all__ = ["StepNetwork", "commands_for_people", "dockerfile_work", "layer_work", "resolving_work"]
+__all__ = ["commands_for_people", "dockerfile_work", "layer_work", "resolving_work"]
 
 QUIET = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -55,15 +56,6 @@ QUIET = {
     "UV_PYTHON_DOWNLOADS": "never",
 }
 """Set for the commands of every step: no questions, no caches in layers. A step's `env=` wins over it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepNetwork:
-    """The host's network settings for steps: variables, files (a CA bundle), and the network to use."""
-
-    environment: Mapping[str, str] = field(repr=False)  # an index or a proxy may have a password
-    tools: tuple[FileEntry, ...]
-    network: str
 
 
 def layer_work(

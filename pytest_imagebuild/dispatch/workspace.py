@@ -14,8 +14,7 @@ from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import Heard, Progress
-from pytest_imagebuild.build.settings import BuildMode, BuildSettings
-from pytest_imagebuild.build.work import StepNetwork
+from pytest_imagebuild.build.settings import BuildMode, BuildSettings, StepNetwork
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.network import HostNetwork
 from pytest_imagebuild.engines.protocol import Engine
@@ -77,9 +76,11 @@ class Workspace:
         version = choose(environ, options.builder_version)
         capabilities = engine.capabilities()
         pins = Pins.read(LockStore(options.lockfile, options.cache_dir), mode, capabilities.platform, run=run)
+        builder = ImageBuilder(engine, pins, settings, progress)
+        builder.look_ahead()
         return cls(
             engine=engine,
-            builder=ImageBuilder(engine, pins, settings, progress),
+            builder=builder,
             version=version,
             network=network,
             options=options,

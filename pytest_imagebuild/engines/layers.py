@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BasePin", "BuiltLayer", "Credentials", "LayerLabels", "Remnant", "StoredLayer"]
+__all__ = ["BasePin", "BuiltLayer", "Credentials", "LayerIndex", "LayerLabels", "Remnant", "StoredLayer"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +58,32 @@ class BuiltLayer:
     reference: str
     size: int
     created: float
+
+
+class LayerIndex(Mapping[str, BuiltLayer]):
+    """Layers by their keys, each read when it is first asked for: a run asks for few of those that are there.
+
+    `find` reads one; `keys_now` returns every key.
+    """
+
+    def __init__(self, find: Callable[[str], BuiltLayer | None], keys_now: Callable[[], Iterable[str]]) -> None:
+        self._find = find
+        self._keys_now = keys_now
+        self._found: dict[str, BuiltLayer | None] = {}
+
+    def __getitem__(self, key: str) -> BuiltLayer:
+        if key not in self._found:
+            self._found[key] = self._find(key)
+        layer = self._found[key]
+        if layer is None:
+            raise KeyError(key)
+        return layer
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._keys_now() if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

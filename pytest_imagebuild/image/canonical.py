@@ -17,6 +17,7 @@ The fields of a dataclass in a field with `INLINE` are written as if they were f
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -28,11 +29,12 @@ INLINE: Mapping[str, bool] = MappingProxyType({"inline": True})
 """The metadata of a field whose value is written as fields of the dataclass that holds it."""
 
 _OPAQUE = {"opaque": True}
+_ENCODER = json.JSONEncoder(ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
 def encode(value: object) -> bytes:
     """Write a value as canonical bytes (ASCII); raise `TypeError` for a type that has no canonical form."""
-    return json.dumps(_plain(value), ensure_ascii=True, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(_plain(value)).encode("ascii")
 
 
 def digest(value: object) -> str:
@@ -58,9 +60,9 @@ def _plain(value: object) -> object:
 
 def _fields(value: object) -> dict[str, object]:
     plain: dict[str, object] = {}
-    for field in dataclasses.fields(value):  # type: ignore[arg-type]  # the caller has checked that it is a dataclass
+    for field in _written(type(value)):  # type: ignore[arg-type]  # every class can be hashed
         content = getattr(value, field.name)
-        if not field.compare or field.metadata.get("presentation") or _is_default(field, content):
+        if _is_default(field, content):
             continue
         if field.metadata.get("inline"):
             plain.update(_fields(content))
@@ -68,6 +70,14 @@ def _fields(value: object) -> dict[str, object]:
         transparent = isinstance(content, field.metadata.get("opaque_unless", object))
         plain[field.name] = _plain(content) if transparent else _OPAQUE
     return plain
+
+
+@functools.cache
+def _written(kind: type) -> tuple[dataclasses.Field[object], ...]:
+    """Return the fields of a dataclass that are written, unless they have their default."""
+    return tuple(
+        field for field in dataclasses.fields(kind) if field.compare and not field.metadata.get("presentation")
+    )
 
 
 def _is_default(field: dataclasses.Field[object], content: object) -> bool:

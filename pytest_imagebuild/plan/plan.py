@@ -52,13 +52,13 @@ class PlannedLayer:
     """One layer to be.
 
     `title` is the step in the user's own words. `base` is the reference of a base layer, else None. `files` enter the
-    layer; `tools`, and what `gpu` asks for, the best first, are there while it is made; `function` is called. Of
-    `secrets`, the names of the variables enter the key, and never the values; `login` is for the registry of `base` and
-    enters none. `definition` is the digest of what the chain says up to this layer, the same on every machine: pins
-    stay outside, and so do local contents and the code of functions, but for requirement files, which say what is asked
-    for. It names the lockfile's record and the build lock. `volumes` are mounted while it is made: of them, path, name
-    and whether they can be written to are part of `step`, contents never. A layer of Dockerfile lines has `dockerfile`;
-    its `files` are the build context, as `DockerfileWork` has it.
+    layer; `tools`, and what `gpu` asks for, the best first, are there while it is made; `contents` is the digest of
+    both; `function` is called. Of `secrets`, the names of the variables enter the key, and never the values; `login` is
+    for the registry of `base` and enters none. `definition` is the digest of what the chain says up to this layer, the
+    same on every machine: pins stay outside, and so do local contents and the code of functions, but for requirement
+    files, which say what is asked for. It names the lockfile's record and the build lock. `volumes` are mounted while
+    it is made: of them, path, name and whether they can be written to are part of `step`, contents never. A layer
+    of Dockerfile lines has `dockerfile`; its `files` are the build context, as `DockerfileWork` has it.
     """
 
     title: str
@@ -70,6 +70,7 @@ class PlannedLayer:
     environment: tuple[tuple[str, str], ...] = field(repr=False)  # as in `Step.build_env`
     files: tuple[FileEntry, ...]
     tools: tuple[FileEntry, ...]
+    contents: str
     step: str
     definition: str
     volumes: Mounted = ()
@@ -100,7 +101,7 @@ class PlannedLayer:
             parent=parent,
             generation=generation,
             step=self.step,
-            contents=contents_digest((*self.files, *self.tools)),
+            contents=self.contents,
             pins=pins_digest(pins),
         )
 
@@ -193,6 +194,7 @@ def _plan_layer(
         environment=step.build_env,
         files=files,
         tools=tools,
+        contents=contents_digest((*files, *tools)),
         step=identity if function is None else digest({"call": identity, "code": function.code}),
         definition=digest(asked),
         volumes=step.volumes,

@@ -13,6 +13,7 @@ from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError, PythonMissingError, StepError
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.image.instructions import Run
+from pytest_imagebuild.plan.keys import contents_digest
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
 from pytest_imagebuild.plan.runtime import BEFORE_3_11, FIND_PYTHON, MODULES, python_missing, runtime_files
 
@@ -55,7 +56,7 @@ chmod 755 {HOME}/start
 def with_runtime(plan: Plan) -> Plan:
     """Return the plan of the image that a session runs: `plan`'s, with the runtime layer on top."""
     top = plan.layers[-1]
-    files = _files()
+    files, contents = _files()
     identity = digest({"runtime": _SCRIPT})
     return plan.with_layer(
         PlannedLayer(
@@ -68,6 +69,7 @@ def with_runtime(plan: Plan) -> Plan:
             environment=(),
             files=files,
             tools=(),
+            contents=contents,
             step=identity,
             definition=digest({"below": top.definition, "layer": identity}),
         )
@@ -91,8 +93,10 @@ def explain(failure: ImageBuildError) -> ImageBuildError:
 
 
 @cache
-def _files() -> tuple[FileEntry, ...]:
-    return tuple(
+def _files() -> tuple[tuple[FileEntry, ...], str]:
+    """Return the files of the layer, and the digest of them all."""
+    files = tuple(
         FileEntry(path=f"{SITE}/{path}", mode=0o644, data=data, sha256=hashlib.sha256(data).hexdigest())
         for path, data in runtime_files()
     )
+    return files, contents_digest(files)

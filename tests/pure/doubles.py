@@ -16,8 +16,7 @@ from pytest_imagebuild.build.installs import CONSTRAINTS
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import NullProgress, Progress
-from pytest_imagebuild.build.settings import BuildMode, BuildSettings
-from pytest_imagebuild.build.work import StepNetwork
+from pytest_imagebuild.build.settings import BuildMode, BuildSettings, StepNetwork
 from pytest_imagebuild.engines.layers import LayerLabels
 from pytest_imagebuild.engines.memory import CommandResult, MemoryEngine
 from pytest_imagebuild.engines.work import Work

@@ -10,7 +10,8 @@ from doubles import BASE, BUILDER, NO_NETWORK, plan
 
 from pytest_imagebuild import Image
 from pytest_imagebuild.build.installs import CONSTRAINTS, PINS, UNHASHED
-from pytest_imagebuild.build.work import StepNetwork, commands_for_people, layer_work, resolving_work
+from pytest_imagebuild.build.settings import StepNetwork
+from pytest_imagebuild.build.work import commands_for_people, layer_work, resolving_work
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.work import ConfigChange, Work
 from pytest_imagebuild.lockfile import Pin

@@ -18,7 +18,7 @@ from pytest_imagebuild.engines.docker.marks import (
     to_image_labels,
 )
 from pytest_imagebuild.engines.docker.removing import remove_image
-from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerIndex, LayerLabels
 from pytest_imagebuild.engines.work import ConfigChange
 from pytest_imagebuild.errors import EngineError
 
@@ -36,12 +36,14 @@ class Store:
         self._owner = owner
         self._configs: dict[str, Mapping[str, Any]] = {}
 
-    def layers(self, namespace: str) -> dict[str, BuiltLayer]:
+    def layers(self, namespace: str) -> LayerIndex:
         """Return every layer of a namespace, by one call. Images without a tag are none."""
         with engine_errors("list its images"):
             images = self._api.images(filters={"label": [KEY], "reference": repository(namespace)})
-        layers = (layer_from_list(image, namespace) for image in images)
-        return {layer.labels.key: layer for layer in layers if layer is not None}
+        listed = {key: image for image in images if (key := (image.get("Labels") or {}).get(KEY))}
+        return LayerIndex(
+            lambda key: layer_from_list(listed[key], namespace) if key in listed else None, lambda: list(listed)
+        )
 
     def find(self, key: str, namespace: str) -> BuiltLayer | None:
         """Return the layer of a key."""

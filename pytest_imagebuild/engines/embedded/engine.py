@@ -22,14 +22,12 @@ from pytest_imagebuild.engines.embedded.limits import unenforced
 from pytest_imagebuild.engines.embedded.machine import why_not
 from pytest_imagebuild.engines.embedded.process import Launch
 from pytest_imagebuild.engines.embedded.rooms import Rooms
-from pytest_imagebuild.engines.embedded.service import ServiceContainer, start_service
 from pytest_imagebuild.engines.embedded.session import SessionContainer
 from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.store import Store
 from pytest_imagebuild.engines.embedded.tried import Tried
 from pytest_imagebuild.engines.embedded.volumes import Volumes
-from pytest_imagebuild.engines.embedded.work import Workshop
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
@@ -41,6 +39,8 @@ from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.embedded.bases import Bases
     from pytest_imagebuild.engines.embedded.dockerfile.build import DockerfileBuild
+    from pytest_imagebuild.engines.embedded.service import ServiceContainer
+    from pytest_imagebuild.engines.embedded.work import Workshop
 
 __all__ = ["EmbeddedEngine"]
 
@@ -73,7 +73,7 @@ class EmbeddedEngine:
 
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:
         """Return every finished layer of a namespace by its key, in one look-up."""
-        return {record.labels.key: record.layer() for record in self._open().store.records(namespace)}
+        return self._open().store.index(namespace)
 
     def find(self, key: str, namespace: str = "") -> BuiltLayer | None:
         """Return the finished layer of a key."""
@@ -251,8 +251,20 @@ class _Opened:
         self.housekeeping = Housekeeping(self.store, self._rooms, self.owner, others)
         self.volumes = Volumes(self.store, self._rooms)
         self.gpus = Gpus()
-        self.workshop = Workshop(self._launch, self._rooms, self.volumes, self.gpus, identity=self._identity)
+        self._workshop: Workshop | None = None
+        self._making = threading.Lock()
         self._running: set[_Stoppable] = set()
+
+    @property
+    def workshop(self) -> Workshop:
+        """What makes containers that work: of several threads, and `close` stops them all."""
+        # A process that only looks up or runs has none.
+        from pytest_imagebuild.engines.embedded.work import Workshop  # noqa: PLC0415
+
+        with self._making:
+            if self._workshop is None:
+                self._workshop = Workshop(self._launch, self._rooms, self.volumes, self.gpus, identity=self._identity)
+            return self._workshop
 
     @cached_property
     def bases(self) -> Bases:
@@ -298,6 +310,9 @@ class _Opened:
         return container
 
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> ServiceContainer:
+        # Few runs have services.
+        from pytest_imagebuild.engines.embedded.service import start_service  # noqa: PLC0415
+
         record = self.store.record(layer.reference)
         self.soundness.begin(record).wait()
         room = self._rooms.open(record)
@@ -311,7 +326,10 @@ class _Opened:
 
     def close(self) -> None:
         try:
-            self.workshop.stop_all()
+            with self._making:
+                workshop = self._workshop
+            if workshop is not None:
+                workshop.stop_all()
             for container in tuple(self._running):
                 container.stop()
         finally:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_imagebuild.engines.configuration import variables_of
 from pytest_imagebuild.engines.embedded.bwrap import Mount
 from pytest_imagebuild.engines.embedded.rooms import Room
 from pytest_imagebuild.engines.entries import FileEntry
-from pytest_imagebuild.engines.gpus.driver import driver_placement
-from pytest_imagebuild.engines.gpus.host import HostGpu, HostGpus, host_gpus
 from pytest_imagebuild.engines.gpus.inventory import Gpu, GpuInventory, visible
-from pytest_imagebuild.engines.gpus.placement import Placement, placement
 from pytest_imagebuild.errors import EngineError
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.gpus.host import HostGpu, HostGpus
+    from pytest_imagebuild.engines.gpus.placement import Placement
 
 __all__ = ["Gpus", "LentGpus"]
 
@@ -39,6 +41,9 @@ class Gpus:
 
     @cached_property
     def _host(self) -> HostGpus:
+        # Few runs ask for GPUs.
+        from pytest_imagebuild.engines.gpus.host import host_gpus  # noqa: PLC0415
+
         return host_gpus()
 
     def inventory(self) -> GpuInventory:
@@ -75,6 +80,9 @@ class Gpus:
 
 
 def _placement(found: HostGpu) -> Placement:
+    from pytest_imagebuild.engines.gpus.driver import driver_placement  # noqa: PLC0415
+    from pytest_imagebuild.engines.gpus.placement import placement  # noqa: PLC0415
+
     if found.cdi is not None:
         return placement(found.cdi.shared + found.cdi.edits)
     return driver_placement([found.driver] if found.driver is not None else [])

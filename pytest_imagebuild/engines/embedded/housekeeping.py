@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pytest_imagebuild.engines.embedded.bounds import Bounds
-from pytest_imagebuild.engines.embedded.images import LoadedImages
 from pytest_imagebuild.engines.embedded.rooms import Rooms
 from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.generations import replaced
@@ -172,6 +171,9 @@ class Housekeeping:
     def _downloads(self) -> Iterator[Remnant]:
         """Find archives of base images' layers that are unpacked, or whose download was broken off."""
         old = time.time() - _SETTLED_SECONDS
+        # Only `prune` looks for them.
+        from pytest_imagebuild.engines.embedded.images import LoadedImages  # noqa: PLC0415
+
         images = LoadedImages(self._store.downloads / "images").all().values()
         kept = {layer.blob.removeprefix("sha256:") for image in images for layer in image.layers}
         for path in _files(self._store.downloads / "blobs"):

@@ -27,7 +27,7 @@ from typing import Any
 
 from pytest_imagebuild.engines.embedded.bwrap import longest_stack
 from pytest_imagebuild.engines.embedded.files import Files
-from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerIndex, LayerLabels
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
@@ -155,6 +155,28 @@ class Store:
             record = _read(path)
             if record is not None and self._is_whole(record) and record.labels.key == path.stem:
                 yield record
+
+    def index(self, namespace: str) -> LayerIndex:
+        """Return the layers of a namespace by their keys. A record that cannot be read is none."""
+        folder = self._namespace(namespace)
+        trees = str(self.trees)
+        there: dict[str, bool] = {}
+
+        def is_there(name: str) -> bool:
+            if name not in there:
+                there[name] = os.path.isdir(f"{trees}/{name}")  # noqa: PTH112 - a hot loop
+            return there[name]
+
+        def find(key: str) -> BuiltLayer | None:
+            try:
+                found = _load(f"{folder}/{key}.json") if _NAME.fullmatch(key) else {}
+                layer = _layer(found)
+                whole = all(is_there(tree["id"]) for tree in found["trees"])
+            except _UNREADABLE:
+                return None
+            return layer if whole and (layer.labels.key, layer.labels.namespace) == (key, namespace) else None
+
+        return LayerIndex(find, lambda: [path.stem for path in folder.glob("*.json")])
 
     def find(self, key: str, namespace: str) -> Record | None:
         """Return the layer of a key."""
@@ -308,16 +330,39 @@ class Store:
         return self._namespace(namespace) / f"{key}.json"
 
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
 def _read(path: Path) -> Record | None:
     try:
-        found = json.loads(path.read_bytes())
-        if found.pop("format") != FORMAT:
-            return None
+        found = _load(str(path))
         found["labels"] = LayerLabels(**found["labels"])
         found["trees"] = tuple(Tree(**tree) for tree in found["trees"])
         return Record(**found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _UNREADABLE:
         return None
+
+
+def _load(path: str) -> dict[str, Any]:
+    """Return what a record says; it raises one of `_UNREADABLE` for none, and for one of another format."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = os.read(file, os.fstat(file).st_size)
+    finally:
+        os.close(file)
+    found: dict[str, Any] = json.loads(text)
+    if found.pop("format") != FORMAT:
+        raise ValueError(path)
+    return found
+
+
+def _layer(found: Mapping[str, Any]) -> BuiltLayer:
+    return BuiltLayer(
+        labels=LayerLabels(**found["labels"]),
+        reference=found["id"],
+        size=sum([tree["size"] for tree in found["trees"]]),
+        created=found["created"],
+    )
 
 
 def _write(path: Path, text: str) -> None:
