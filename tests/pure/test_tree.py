@@ -323,7 +323,7 @@ def test_a_payload_is_the_tar_that_tarfile_writes(root: Path) -> None:
     write(root, *names)
     (root / "b/empty").write_bytes(b"")
     (root / "link").symlink_to("b/" + "n" * 97)
-    (root / "long link").symlink_to("to/" * 60)
+    (root / "long link").symlink_to("to/" * 60 + "x")
     os.utime(root / "a", (-5, -5))
     (root / "a").chmod(0o4755)
     tree = read_tree(root)
