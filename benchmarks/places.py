@@ -21,21 +21,7 @@ from pytest_imagebuild.engines.layers import Remnant, StoredLayer
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.errors import EngineUnavailableError
 
-__all__ = ["ALONE", "PYTEST", "SHORT_ROUNDS", "TESTS", "Place", "asked", "cache_folder", "call", "find_places"]
-
-PYTEST = ("-m", "pytest", "-q")
-"""What runs pytest, for a Python."""
-
-ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-"""The variables of a pytest that loads no other plugins."""
-
-TESTS = """\
-import pytest
-{marked}
-@pytest.mark.parametrize("number", range({count}))
-def test_trivial(number):
-    assert number >= 0
-"""
+__all__ = ["SHORT_ROUNDS", "Place", "asked", "cache_folder", "call", "find_places"]
 
 BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim-trixie"
 """The image with the Python that the host runs, as near as can be."""
@@ -69,10 +55,6 @@ class Place:
     @property
     def _series(self) -> str:
         return ".".join(self.version.split(".")[:2])
-
-    def variables(self, cache_dir: Path) -> dict[str, str]:
-        """Return with which variables a run uses it."""
-        return {**self.environment, "IMAGEBUILD_ENGINE": self.engine, "IMAGEBUILD_CACHE_DIR": str(cache_dir)}
 
     def open(self, cache_dir: Path) -> Engine:
         with patch.dict(os.environ, self.environment):

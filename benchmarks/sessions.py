@@ -24,8 +24,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from measuring import Contestant, Took, Trial, further, race, shown, timed
-from places import ALONE, PYTEST, SHORT_ROUNDS, TESTS, Place, asked, cache_folder, call, find_places
-from showing import counted, describe, judge, load, table
+from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
+from showing import describe, judge, load, table
 
 COUNTS = (1, 200, 2000)
 ISOLATED = (1, 200)
@@ -33,6 +33,13 @@ SHORT_ISOLATED = (1, 20)
 FURTHER = "each further test"
 FURTHER_ISOLATED = 'each further test, isolation="test"'
 
+TESTS = """\
+import pytest
+{marked}
+@pytest.mark.parametrize("number", range({count}))
+def test_trivial(number):
+    assert number >= 0
+"""
 MARKED = """\
 from pytest_imagebuild import Image
 
@@ -48,6 +55,8 @@ from pytest_imagebuild import Image
 def test_python():
     print("inside", platform.python_version(), "inside")
 """
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 Run = Callable[[str], object]
 """Runs the tests of a file."""
@@ -115,9 +124,7 @@ class Project:
 
     def python_inside(self, place: Place) -> str:
         """Return the version of Python in the image, which is built by this."""
-        printed = call(
-            [sys.executable, *PYTEST, "-s", "test_python.py"], self._folder, place.variables(self._cache_dir)
-        )
+        printed = call([sys.executable, *PYTEST, "-s", "test_python.py"], self._folder, self._environment(place))
         return printed.split("inside")[1].strip()
 
     def _trials(self, run: Run, shared: str, isolated: str = "") -> list[Trial]:
@@ -130,11 +137,11 @@ class Project:
         return call([sys.executable, *PYTEST, file], self._folder, ALONE)
 
     def _inside(self, place: Place) -> Run:
-        environment = {**ALONE, **place.variables(self._cache_dir)}
+        environment = {**ALONE, **self._environment(place)}
         return lambda file: call([sys.executable, *PYTEST, "-p", "imagebuild", file], self._folder, environment)
 
     def _docker_run(self, place: Place) -> Run:
-        environment = place.variables(self._cache_dir)
+        environment = self._environment(place)
         imagebuild = str(Path(sys.executable).with_name("imagebuild"))
         command = [imagebuild, "build", f"test_image_{self._counts[0]}.py:with_pytest"]
         reference = call(command, self._folder, environment).splitlines()[-2].split()[-1]
@@ -142,13 +149,17 @@ class Project:
         docker = ["docker", "run", "--rm", *mounted, reference, "python3", *PYTEST]
         return lambda file: call([*docker, file], self._folder, environment)
 
+    def _environment(self, place: Place) -> dict[str, str]:
+        cache = {"IMAGEBUILD_ENGINE": place.engine, "IMAGEBUILD_CACHE_DIR": str(self._cache_dir)}
+        return {**place.environment, **cache}
+
 
 def one_row(row: str, run: Callable[[], object]) -> Mapping[str, Took]:
     return {row: timed(run)[0]}
 
 
 def tests(count: int) -> str:
-    return counted(count, "test")
+    return f"{count:,} {'test' if count == 1 else 'tests'}"
 
 
 def each_alone(count: int) -> str:
