@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from measuring import Contestant, Took, Trial, race, say, shown, timed
-from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
-from showing import describe, judge, load, table
+from measuring import Contestant, Took, Trial, say, timed
+from places import Place, call
+from running import Outcome, Setting, main
 
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
@@ -36,28 +36,22 @@ STEP, CONFIGURATION = "step", "configuration only"
 NAMESPACE = "benchmark"
 
 
-def main() -> int:
-    chosen = asked(__doc__, rounds=21)
-    rounds = SHORT_ROUNDS if chosen.short else chosen.rounds
-    before = load()
+def containers(setting: Setting) -> Outcome:
     with ExitStack() as stack:
-        cache_dir = stack.enter_context(cache_folder())
-        places = find_places(chosen.docker, cache_dir)
         contestants = []
-        for place in places:
-            bench = Bench(place, cache_dir, chosen.base)
+        for place in setting.places:
+            bench = Bench(place, setting.cache_dir, setting.base)
             stack.callback(bench.close)
-            contestants.append(Contestant(name=place.name, trials=bench.trials()))
+            contestants.append(Contestant(name=place.name, engine=place.engine, trials=bench.trials()))
             if place.runs_docker:
                 trial = DockerRun(place, bench.base.reference)
                 contestants.append(Contestant(name=place.docker_run, trials=[trial]))
-        race(contestants, rounds)
-    print(describe(*(f"{place.engine} {place.version}" for place in places)))
-    print(judge(before, load()))
-    print(f"medians of {shown(rounds)}, in parentheses the ratio to {contestants[0].name}")
-    print(f"image: {chosen.base}\n")
-    print(table(contestants, [START, STOP, TRUE, FIRST, STEP, CONFIGURATION]))
-    return 0
+        setting.race(contestants)
+    return Outcome(
+        title="Containers and steps",
+        contestants=contestants,
+        rows=[START, STOP, TRUE, FIRST, STEP, CONFIGURATION],
+    )
 
 
 class Bench:
@@ -139,4 +133,4 @@ def echoing(engine: Engine, layer: BuiltLayer) -> Container:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, 21, containers))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-__all__ = ["Contestant", "Took", "Trial", "further", "race", "say", "shown", "timed"]
+__all__ = ["Contestant", "Took", "Trial", "further", "one_row", "race", "say", "shown", "timed"]
 
 T = TypeVar("T")
 
@@ -38,9 +38,13 @@ Trial = Callable[[], Mapping[str, Took]]
 
 @dataclass(kw_only=True, slots=True)
 class Contestant:
-    """A column of the table: what it takes part in, and its times by row, one for each round."""
+    """A column of the table: what it takes part in, and its times by row, one for each round.
+
+    `engine` is that of the plugin, if it is one.
+    """
 
     name: str
+    engine: str = ""
     trials: Sequence[Trial] = ()
     times: dict[str, list[Took]] = field(default_factory=dict)
 
@@ -53,11 +57,19 @@ def timed(call: Callable[[], T]) -> tuple[Took, T]:
     return Took(wall=wall, processor=_processor_time() - used), result
 
 
-def race(contestants: Sequence[Contestant], rounds: int) -> None:
-    """Run each trial of each contestant `rounds` times; a slow one less often. Each runs once before, untimed."""
+def one_row(row: str, call: Callable[[], object]) -> Mapping[str, Took]:
+    """Make a trial of a call: bind both arguments."""
+    return {row: timed(call)[0]}
+
+
+def race(contestants: Sequence[Contestant], rounds: int, *, warm_up: bool = True) -> None:
+    """Run each trial of each contestant `rounds` times; a slow one less often.
+
+    Each runs once before, untimed, unless there is to be no `warm_up`.
+    """
     heats = [(contestant, trial) for contestant in contestants for trial in contestant.trials]
     seconds = {}
-    for place, (_, trial) in enumerate(heats):
+    for place, (_, trial) in enumerate(heats if warm_up else ()):
         begun = time.perf_counter()
         trial()
         seconds[place] = time.perf_counter() - begun
@@ -66,7 +78,7 @@ def race(contestants: Sequence[Contestant], rounds: int) -> None:
         for step in range(len(heats)):
             place = (step + turn) % len(heats)
             contestant, trial = heats[place]
-            if turn < SLOW_ROUNDS or seconds[place] <= SLOW_SECONDS:
+            if turn < SLOW_ROUNDS or seconds.get(place, 0.0) <= SLOW_SECONDS:
                 time.sleep(SETTLING_SECONDS)
                 for row, took in trial().items():
                     contestant.times.setdefault(row, []).append(took)

@@ -21,12 +21,14 @@ from pytest_imagebuild.engines.layers import Remnant, StoredLayer
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.errors import EngineUnavailableError
 
-__all__ = ["SHORT_ROUNDS", "Place", "asked", "cache_folder", "call", "find_places"]
+__all__ = ["ALONE", "Place", "asked", "cache_folder", "call", "find_places", "forget", "pytest_program"]
 
 BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim-trixie"
 """The image with the Python that the host runs, as near as can be."""
 
-SHORT_ROUNDS = 2
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Variables for runs of pytest that load no other plugin; this one is named with `-p imagebuild`."""
+
 TIMEOUT = 600
 _CURRENT = "IMAGEBUILD_TEST_DOCKER_CURRENT"
 
@@ -41,11 +43,11 @@ class Place:
 
     @property
     def name(self) -> str:
-        return self.engine if self.engine == "embedded" else f"{self.engine} {self._series}"
+        return self.engine if self.engine == "embedded" else f"{self.engine} {self.series}"
 
     @property
     def docker_run(self) -> str:
-        return f"docker run {self._series}"
+        return f"docker run {self.series}"
 
     @property
     def runs_docker(self) -> bool:
@@ -53,8 +55,12 @@ class Place:
         return self.engine == "docker" and shutil.which("docker") is not None
 
     @property
-    def _series(self) -> str:
+    def series(self) -> str:
         return ".".join(self.version.split(".")[:2])
+
+    def variables(self, cache_dir: Path) -> Mapping[str, str]:
+        """Return the environment of the plugin on this engine."""
+        return {**self.environment, "IMAGEBUILD_ENGINE": self.engine, "IMAGEBUILD_CACHE_DIR": str(cache_dir)}
 
     def open(self, cache_dir: Path) -> Engine:
         with patch.dict(os.environ, self.environment):
@@ -67,7 +73,7 @@ def asked(description: str | None, *, rounds: int) -> argparse.Namespace:
     """Read the command line: `rounds`, `short`, `docker` (a list of addresses) and `base`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"how often each is timed (default: {rounds})")
-    parser.add_argument("--short", action="store_true", help=f"{SHORT_ROUNDS} rounds of less, to see that it works")
+    parser.add_argument("--short", action="store_true", help="one round of less, to see that it works")
     parser.add_argument(
         "--docker", action="append", default=[], metavar="ADDRESS", help="an engine, as in DOCKER_HOST; more than once"
     )
@@ -130,6 +136,28 @@ def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def pytest_program(*arguments: str) -> list[str]:
+    """Return the command of a run of pytest that keeps nothing and prints little."""
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+
+
+def forget(place: Place, cache_dir: Path, token: str) -> None:
+    """Remove the layers whose step, as it is shown, has the token, and every layer on top of one."""
+    engine = place.open(cache_dir)
+    try:
+        layers = engine.layers()
+        lost = {key for key, layer in layers.items() if token in layer.labels.step}
+        levels = [lost]
+        while levels[-1]:
+            levels.append({key for key, layer in layers.items() if layer.labels.parent in levels[-1]})
+        stored = {item.built.labels.key: item for item in engine.stored()} if lost else {}
+        # A layer that another stands on stays, so the uppermost go first.
+        for key in (key for level in reversed(levels) for key in level if key in stored):
+            engine.remove(stored[key])
+    finally:
+        engine.close()
 
 
 def _empty(cache_dir: Path) -> None:

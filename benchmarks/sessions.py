@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from measuring import Contestant, Took, Trial, further, race, shown, timed
-from places import SHORT_ROUNDS, Place, asked, cache_folder, call, find_places
-from showing import describe, judge, load, table
+from aims import figures
+from measuring import Contestant, Trial, further, one_row
+from places import ALONE, Place, call
+from running import Outcome, Setting, main
 
 COUNTS = (1, 200, 2000)
 ISOLATED = (1, 200)
-SHORT_ISOLATED = (1, 20)
+SHORT_COUNTS = (1, 20)
+SHORT_ISOLATED = (1, 3)
 FURTHER = "each further test"
 FURTHER_ISOLATED = 'each further test, isolation="test"'
 
@@ -56,38 +56,35 @@ def test_python():
     print("inside", platform.python_version(), "inside")
 """
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
-ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 Run = Callable[[str], object]
 """Runs the tests of a file."""
 
 
-def main() -> int:
-    chosen = asked(__doc__, rounds=7)
-    rounds, counts, isolated = (
-        (SHORT_ROUNDS, COUNTS[:2], SHORT_ISOLATED) if chosen.short else (chosen.rounds, COUNTS, ISOLATED)
-    )
-    before = load()
-    with ExitStack() as stack:
-        cache_dir = stack.enter_context(cache_folder())
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="imagebuild-sessions-")))
-        places = find_places(chosen.docker, cache_dir)
-        project = Project(folder, cache_dir, chosen.base, counts, isolated)
-        python = project.python_inside(places[0])
-        contestants = project.contestants(places)
-        race(contestants, rounds)
+def sessions(setting: Setting) -> Outcome:
+    counts, isolated = (SHORT_COUNTS, SHORT_ISOLATED) if setting.short else (COUNTS, ISOLATED)
+    project = Project(setting.folder, setting.cache_dir, setting.base, counts, isolated)
+    python = project.python_inside(setting.places[0])
+    contestants = project.contestants(setting.places)
+    setting.race(contestants)
     for contestant in contestants:
         further(contestant, FURTHER, (tests(counts[0]), counts[0]), (tests(counts[-1]), counts[-1]))
         few, many = isolated
         further(contestant, FURTHER_ISOLATED, (each_alone(few), few), (each_alone(many), many))
-    print(describe(f"Python {python} in the image", *(f"{place.engine} {place.version}" for place in places)))
-    print(judge(before, load()))
-    print(f"medians of {shown(rounds)}, in parentheses the ratio to plain pytest,")
-    print("for further tests the difference from it")
-    print(f"image: {chosen.base}\n")
-    rows = [*map(tests, counts), FURTHER, *map(each_alone, isolated), FURTHER_ISOLATED]
-    print(table(contestants, rows, on_top=(FURTHER, FURTHER_ISOLATED)))
-    return 0
+    plain = contestants[0]
+    found = []
+    for row in (*map(tests, counts), *map(each_alone, isolated)):
+        found += figures(row, contestants, row, kind="ratio", beside=plain)
+    for row in (FURTHER, FURTHER_ISOLATED):
+        found += figures(row, contestants, row, kind="more", beside=plain)
+    return Outcome(
+        title="Warm runs",
+        contestants=contestants,
+        rows=[*map(tests, counts), FURTHER, *map(each_alone, isolated), FURTHER_ISOLATED],
+        on_top=(FURTHER, FURTHER_ISOLATED),
+        versions=[f"Python {python} in the image"],
+        figures=found,
+    )
 
 
 class Project:
@@ -112,7 +109,9 @@ class Project:
         """Return plain pytest, and what runs the tests at each place."""
         plain = Contestant(name="plain pytest", trials=self._trials(self._on_host, "host", "host"))
         ours = [
-            Contestant(name=place.name, trials=self._trials(self._inside(place), "image", "isolated"))
+            Contestant(
+                name=place.name, engine=place.engine, trials=self._trials(self._inside(place), "image", "isolated")
+            )
             for place in places
         ]
         peers = [
@@ -149,13 +148,8 @@ class Project:
         docker = ["docker", "run", "--rm", *mounted, reference, "python3", *PYTEST]
         return lambda file: call([*docker, file], self._folder, environment)
 
-    def _environment(self, place: Place) -> dict[str, str]:
-        cache = {"IMAGEBUILD_ENGINE": place.engine, "IMAGEBUILD_CACHE_DIR": str(self._cache_dir)}
-        return {**place.environment, **cache}
-
-
-def one_row(row: str, run: Callable[[], object]) -> Mapping[str, Took]:
-    return {row: timed(run)[0]}
+    def _environment(self, place: Place) -> Mapping[str, str]:
+        return place.variables(self._cache_dir)
 
 
 def tests(count: int) -> str:
@@ -167,4 +161,4 @@ def each_alone(count: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, 7, sessions))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from measuring import Contestant
 
-__all__ = ["describe", "judge", "load", "table"]
+__all__ = ["columns", "describe", "judge", "load", "seconds", "table"]
 
 BUSY = 1.0
 
@@ -26,9 +26,14 @@ def table(contestants: Sequence[Contestant], rows: Sequence[str], *, on_top: Seq
     for row in rows:
         lines.append([row, *_cells(contestants, row, "wall", differ=row in on_top)])
         lines.append(["  processor time", *_cells(contestants, row, "processor", differ=row in on_top)])
+    return columns(lines)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells, the heads first, as a table in Markdown."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join(f"| {' | '.join(_padded(line, widths))} |" for line in lines)
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(_padded(line, widths))} |" for line in (lines[0], rule, *lines[1:]))
 
 
 def describe(*versions: str) -> str:
@@ -62,7 +67,7 @@ def _cells(contestants: Sequence[Contestant], row: str, kind: str, *, differ: bo
     first: list[float] | None = None
     for contestant in contestants:
         times = [getattr(took, kind) for took in contestant.times.get(row, ())]
-        shown = _seconds(statistics.median(times)) if times else "-"
+        shown = seconds(statistics.median(times)) if times else "-"
         if first is None and times:
             first = times
         elif first and times:
@@ -72,7 +77,7 @@ def _cells(contestants: Sequence[Contestant], row: str, kind: str, *, differ: bo
 
 def _difference(times: Sequence[float], first: Sequence[float]) -> str:
     more = statistics.median(one - other for one, other in zip(times, first, strict=False))
-    return f"{'+' if more >= 0 else ''}{_seconds(more)}"
+    return f"{'+' if more >= 0 else ''}{seconds(more)}"
 
 
 def _ratio(times: Sequence[float], first: Sequence[float]) -> str:
@@ -81,10 +86,11 @@ def _ratio(times: Sequence[float], first: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f}" if ratios else "-"
 
 
-def _seconds(seconds: float) -> str:
-    milliseconds = seconds * 1000
+def seconds(duration: float) -> str:
+    """Return a duration in words: seconds, or milliseconds below one."""
+    milliseconds = duration * 1000
     if abs(milliseconds) >= 1000:
-        return f"{seconds:.2f} s"
+        return f"{duration:.2f} s"
     return f"{milliseconds:.{1 if abs(milliseconds) >= 10 else 2}f} ms"
 
 
