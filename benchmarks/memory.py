@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from aims import Figure
 from measuring import say
-from places import ALONE, Place, call
+from places import ALONE, TESTS, Place, call
 from running import Outcome, Setting, main
 from showing import columns
 
@@ -25,13 +25,6 @@ import re, sys, pytest
 code = pytest.main(sys.argv[1:])
 print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], "peak")
 sys.exit(code)
-"""
-TESTS = """\
-import pytest
-{marked}
-@pytest.mark.parametrize("number", range({count}))
-def test_trivial(number):
-    assert number >= 0
 """
 MARKED = """\
 from pytest_imagebuild import Image
@@ -93,7 +86,7 @@ def _inside(setting: Setting, place: Place) -> Peak:
 
 
 def _peak(setting: Setting, arguments: Sequence[str], variables: Mapping[str, str]) -> float:
-    command = [sys.executable, "-c", PROBE, "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-c", PROBE, "-q", *arguments]
     return int(call(command, setting.folder, variables).split("peak")[1]) / 1024
 
 

@@ -21,13 +21,36 @@ from pytest_imagebuild.engines.layers import Remnant, StoredLayer
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.errors import EngineUnavailableError
 
-__all__ = ["ALONE", "Place", "asked", "cache_folder", "call", "find_places", "forget", "pytest_program"]
+__all__ = [
+    "ALONE",
+    "PYTEST",
+    "TESTS",
+    "Place",
+    "asked",
+    "cache_folder",
+    "call",
+    "find_places",
+    "forget",
+    "pytest_program",
+]
 
 BASE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim-trixie"
 """The image with the Python that the host runs, as near as can be."""
 
+PYTEST = ("-m", "pytest", "-q")
+"""What runs pytest, for a Python."""
+
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 """Variables for runs of pytest that load no other plugin; this one is named with `-p imagebuild`."""
+
+TESTS = """\
+import pytest
+{marked}
+@pytest.mark.parametrize("number", range({count}))
+def test_trivial(number):
+    assert number >= 0
+"""
+"""A file of trivial tests: what marks them, and how many."""
 
 TIMEOUT = 600
 _CURRENT = "IMAGEBUILD_TEST_DOCKER_CURRENT"
@@ -139,8 +162,8 @@ def call(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -
 
 
 def pytest_program(*arguments: str) -> list[str]:
-    """Return the command of a run of pytest that keeps nothing and prints little."""
-    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    """Return the command of a run of pytest that prints little."""
+    return [sys.executable, *PYTEST, *arguments]
 
 
 def forget(place: Place, cache_dir: Path, token: str) -> None:

@@ -16,15 +16,16 @@ its containers are not in it, nor what was killed with a container.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 from aims import figures
 from measuring import Contestant, Trial, further, one_row
-from places import ALONE, Place, call
+from places import ALONE, PYTEST, TESTS, Place, call, pytest_program
 from running import Outcome, Setting, main
+from showing import counted
 
 COUNTS = (1, 200, 2000)
 ISOLATED = (1, 200)
@@ -33,13 +34,6 @@ SHORT_ISOLATED = (1, 3)
 FURTHER = "each further test"
 FURTHER_ISOLATED = 'each further test, isolation="test"'
 
-TESTS = """\
-import pytest
-{marked}
-@pytest.mark.parametrize("number", range({count}))
-def test_trivial(number):
-    assert number >= 0
-"""
 MARKED = """\
 from pytest_imagebuild import Image
 
@@ -55,7 +49,6 @@ from pytest_imagebuild import Image
 def test_python():
     print("inside", platform.python_version(), "inside")
 """
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 Run = Callable[[str], object]
 """Runs the tests of a file."""
@@ -123,7 +116,8 @@ class Project:
 
     def python_inside(self, place: Place) -> str:
         """Return the version of Python in the image, which is built by this."""
-        printed = call([sys.executable, *PYTEST, "-s", "test_python.py"], self._folder, self._environment(place))
+        command = pytest_program("-s", "test_python.py")
+        printed = call(command, self._folder, place.variables(self._cache_dir))
         return printed.split("inside")[1].strip()
 
     def _trials(self, run: Run, shared: str, isolated: str = "") -> list[Trial]:
@@ -133,14 +127,14 @@ class Project:
         return [partial(one_row, row, partial(run, file)) for row, file in files.items()]
 
     def _on_host(self, file: str) -> object:
-        return call([sys.executable, *PYTEST, file], self._folder, ALONE)
+        return call(pytest_program(file), self._folder, ALONE)
 
     def _inside(self, place: Place) -> Run:
-        environment = {**ALONE, **self._environment(place)}
-        return lambda file: call([sys.executable, *PYTEST, "-p", "imagebuild", file], self._folder, environment)
+        environment = {**ALONE, **place.variables(self._cache_dir)}
+        return lambda file: call(pytest_program("-p", "imagebuild", file), self._folder, environment)
 
     def _docker_run(self, place: Place) -> Run:
-        environment = self._environment(place)
+        environment = place.variables(self._cache_dir)
         imagebuild = str(Path(sys.executable).with_name("imagebuild"))
         command = [imagebuild, "build", f"test_image_{self._counts[0]}.py:with_pytest"]
         reference = call(command, self._folder, environment).splitlines()[-2].split()[-1]
@@ -148,12 +142,9 @@ class Project:
         docker = ["docker", "run", "--rm", *mounted, reference, "python3", *PYTEST]
         return lambda file: call([*docker, file], self._folder, environment)
 
-    def _environment(self, place: Place) -> Mapping[str, str]:
-        return place.variables(self._cache_dir)
-
 
 def tests(count: int) -> str:
-    return f"{count:,} {'test' if count == 1 else 'tests'}"
+    return counted(count, "test")
 
 
 def each_alone(count: int) -> str:

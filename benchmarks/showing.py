@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from measuring import Contestant
 
-__all__ = ["columns", "describe", "judge", "load", "seconds", "table"]
+__all__ = ["columns", "counted", "describe", "judge", "load", "seconds", "table"]
 
 BUSY = 1.0
 
@@ -46,6 +46,11 @@ def describe(*versions: str) -> str:
             f"versions: Python {platform.python_version()}, pytest {pytest.__version__}, {', '.join(versions)}",
         ]
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many there are, in words."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def load() -> float:
