@@ -108,7 +108,9 @@ class _Prune:
 
     def _may_go(self, layer: KeptLayer, total: int) -> bool:
         options = self._options
-        too_old = options.older_than is not None and layer.last_use < self._now - options.older_than
+        # What was used in the future was used before the clock was set back: it is as good as used now.
+        last_use = min(layer.last_use, self._now)
+        too_old = options.older_than is not None and last_use <= self._now - options.older_than
         return too_old or (options.keep_size is not None and total > options.keep_size)
 
     def _remove_layer(self, layer: KeptLayer) -> Pruned:

@@ -83,7 +83,8 @@ class Archives:
             digest, made = str(record["digest"]), float(record["made"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        fresh = time.time() - made < _FRESH_SECONDS
+        # One from the future was made before the clock was set back: nobody knows how old it is.
+        fresh = 0 <= time.time() - made < _FRESH_SECONDS
         return digest if fresh and self._path(digest).exists() else None
 
     def _locked(self, reference: str) -> FileLock:

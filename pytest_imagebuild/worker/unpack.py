@@ -67,7 +67,12 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> No
         return
     content = archive.extractfile(member)
     assert content is not None  # noqa: S101 - it is a regular file
-    with open(path, "xb") as file:  # noqa: PTH123
-        shutil.copyfileobj(content, file, 1024 * 1024)
-        os.fchmod(file.fileno(), member.mode & 0o7777)
+    try:
+        with open(path, "xb") as file:  # noqa: PTH123
+            shutil.copyfileobj(content, file, 1024 * 1024)
+            os.fchmod(file.fileno(), member.mode & 0o7777)
+    except OSError as error:
+        # A file that cannot be written, unlike one that cannot be opened, is not named.
+        error.filename = path
+        raise
     os.utime(path, (member.mtime, member.mtime))

@@ -20,7 +20,11 @@ from pytest_imagebuild.worker.unpack import unpack
 
 __all__ = ["main"]
 
-_NOT_ALLOWED = "Run the image as a user that may write there"
+_NOT_ALLOWED = "Run the image as a user that may write there."
+_FULL = (
+    "The engine's disk is full. Free some: `imagebuild prune` removes what no image needs. Or copy less of the "
+    "project: leave files out in .gitignore, or with the ini key image_sync."
+)
 
 
 def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
@@ -92,9 +96,8 @@ def _prepare(setup: dict[str, Any], requests: Requests) -> str:
         unpack(requests, setup["payload"], setup.get("root", "/"))
         os.chdir(setup["cwd"])
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "Make room where the engine keeps its containers" if is_full else _NOT_ALLOWED
-        return f"The files of the project cannot be put in place in the container: {error}. {advice}."
+        advice = _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else _NOT_ALLOWED
+        return f"The files of the project cannot be put in place in the container: {error}. {advice}"
     os.environ.update(setup["environment"])
     sys.path[:0] = setup["path"]
     sys.argv = ["pytest", *setup["args"]]

@@ -12,6 +12,7 @@ import socket
 import ssl
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from serving import Answer, Request, Served
 __all__ = ["PackageIndex", "Visit", "debian_package", "index_of_the_host"]
 
 ELSEWHERE = "https://pypi.org/simple"
+SILENT_SECONDS = 3
 JSON = "application/vnd.pypi.simple.v1+json"
 
 
@@ -119,6 +121,8 @@ class PackageIndex(Served):
     Beside it, at `/debian/`, lies a flat repository of Debian packages. With `login` ("name:password") it refuses who
     does not say it. It is a proxy as well: what is asked for in the plain gets an answer of two words, a tunnel leads
     to where `names` ("host:port" by name) says, else to where it was asked to.
+
+    `fault` is how it fails: a status, "cut" (in the middle of each answer) or "silent" (for `SILENT_SECONDS`).
     """
 
     request = _Request
@@ -127,6 +131,7 @@ class PackageIndex(Served):
         super().__init__(host, tls=tls)
         self.names: dict[str, str] = {}
         self.login = login
+        self.fault = ""
         self.visits: list[Visit] = []
         self._files: dict[str, dict[str, bytes]] = {}
         self._debian: dict[str, tuple[str, bytes]] = {}
@@ -151,7 +156,18 @@ class PackageIndex(Served):
         self._debian[name] = debian_package(name, version, content=content)
 
     def answer(self, request: Request) -> Answer:
-        """Return a page of the index or a file."""
+        """Return a page of the index or a file, or what `fault` says."""
+        found = self._found(request)
+        if self.fault.isdecimal():
+            return int(self.fault), b"", {}
+        if self.fault == "cut":
+            status, body, headers = found
+            return status, body[: len(body) // 2], {**headers, "Content-Length": str(len(body)), "Connection": "close"}
+        if self.fault == "silent":
+            time.sleep(SILENT_SECONDS)
+        return found
+
+    def _found(self, request: Request) -> Answer:
         said = request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
         visit = Visit(request.path, base64.b64decode(said.removeprefix("Basic ")).decode())
         self.visits.append(visit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 from abc import ABC, abstractmethod
@@ -28,7 +29,9 @@ class Request(BaseHTTPRequestHandler):
         status, body, headers = self.server.served.answer(self)
         self.reply(status, {"Content-Length": str(len(body)), **headers})
         if self.command != "HEAD":
-            self.wfile.write(body)
+            # A client that has waited long enough is gone.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(body)
 
     do_HEAD = do_GET  # noqa: N815 - the base class looks for it
 

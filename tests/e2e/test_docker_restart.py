@@ -202,3 +202,17 @@ def test_too_little_room_on_the_disk_of_docker_is_told_and_leaves_no_layer(
 
     assert engine.remains(nonce) == []
     engine.remove_layers(nonce)
+
+
+def test_too_little_room_for_the_project_on_the_disk_of_docker_is_told_and_leaves_nothing(
+    project: pytest.Pytester, engine: EngineUnderTest, daemon: OwnDocker
+) -> None:
+    project.makepyfile(test_it=PROJECT.format(step=SLOW))
+    large = project.path / "large.bin"
+    large.write_bytes(bytes(30_000_000))
+    with daemon.filled(but=5):
+        result = project.runpytest_subprocess(timeout=TIMEOUT)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines([f"*No space left on device: '{large}'. The engine's disk is full. Free some: *"])
+    assert "Traceback" not in result.stdout.str()
+    is_green_after_all(project, engine, daemon, SLOW)

@@ -79,8 +79,8 @@ def test_a_project_for_which_a_container_has_no_room_is_an_error_of_its_tests(
 
     assert full.code == pytest.ExitCode.TESTS_FAILED, full.text
     problem = (
-        "The files of the project cannot be put in place in the container: [Errno 28] No space left on device. "
-        "Make room where the engine keeps its containers."
+        "The files of the project cannot be put in place in the container: [Errno 28] No space left on device: "
+        f"'{project.folder}/large.bin'. The engine's disk is full. Free some: `imagebuild prune` "
     )
     assert full.text.count(problem) == 2, full.text
     assert "2 errors" in full.text

@@ -23,6 +23,7 @@ from pytest_imagebuild.build.installs import (
     requirement_files,
     tool_of,
 )
+from pytest_imagebuild.build.installs.tool import advice
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.packages import PoetryInstall
 from pytest_imagebuild.lockfile import Pin
@@ -308,13 +309,35 @@ def test_pip_is_asked_with_the_flags_of_the_call_and_prints_nothing_but_its_repo
         "python -m pip install --find-links '/wheels and more' --index-url https://a.example/simple "
         "--extra-index-url https://b.example/simple --pre --no-binary :all:"
     )
-    assert tool(image).resolve(constrained=False).split() == (
+    assert asked(tool(image).resolve(constrained=False)) == (
         f"{flags} --quiet --dry-run --report - 'attrs>=25' six".split()
     )
     assert f" -c {CONSTRAINTS} " in tool(image).resolve(constrained=True)
-    assert tool(image).script([Pin(name="six", version="1", hashes=("sha256:0",))]) == (
-        f"{flags} --no-deps --require-hashes -r {PINS} || exit"
+    assert asked(tool(image).script([Pin(name="six", version="1", hashes=("sha256:0",))])) == (
+        f"{flags} --no-deps --require-hashes -r {PINS} || exit".split()
     )
+
+
+def asked(script: str) -> list[str]:
+    """Return the words of the command that a script for pip runs, whose log tells more when that fails."""
+    return script.partition("\n(\n")[2].partition("\n) || {\n")[0].split()
+
+
+@pytest.mark.parametrize(
+    ("logged", "shown"),
+    [
+        ("2026-01-01T00:00:00,000   Could not fetch URL http://i/demo/: 503 - skipping", True),
+        ("2026-01-01T00:00:00,000 Created temporary directory: /tmp/x", False),
+    ],
+)
+def test_what_pip_tells_its_log_of_an_index_is_told_when_it_fails(tmp_path: Path, logged: str, shown: bool) -> None:
+    script = tool(BASE.pip_install("demo")).resolve(constrained=False)
+    script = script.replace("/dev/shm/imagebuild-pip.log", f"{tmp_path}/log")
+    done = shell(script, tmp_path, python=f'echo "{logged}" > "$PIP_LOG"; exit 7')
+    assert done.returncode == 7
+    assert ("Could not fetch URL http://i/demo/: 503 - skipping" in done.stderr) == shown
+    advised = advice(1, f"{done.stderr}No matching distribution found for demo")
+    assert advised.startswith("The package index did not answer" if shown else "A locked version is no longer")
 
 
 @pytest.mark.parametrize("constrained", [True, False])
@@ -328,8 +351,19 @@ def test_a_python_package_name_cannot_be_more_than_an_argument(tmp_path: Path, c
 def test_the_tools_of_debian_slim_are_upgraded_with_the_pip_on_the_path() -> None:
     install = plan(Image.debian_slim("3.13")).layers[2].install
     assert install is not None
-    asked = " ".join(tool_of(install).resolve(constrained=False).split())
-    assert asked == "pip install --upgrade --quiet --dry-run --report - pip wheel uv"
+    script = tool_of(install).resolve(constrained=False)
+    assert asked(script) == [
+        "pip",
+        "install",
+        "--upgrade",
+        "--quiet",
+        "--dry-run",
+        "--report",
+        "-",
+        "pip",
+        "wheel",
+        "uv",
+    ]
 
 
 # uv -----------------------------------------------------------------------------------------------------------------

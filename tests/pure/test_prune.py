@@ -125,6 +125,14 @@ def test_what_was_last_used_longer_ago_goes_with_what_nothing_else_needs(shelf: 
     assert shelf.prune(older_than_days=14) == []
 
 
+def test_what_was_used_in_the_future_is_as_good_as_used_now(shelf: Shelf) -> None:
+    for key in shelf.left():
+        shelf.use(key, -400)
+    assert shelf.prune(older_than_days=1) == []
+    assert names(shelf.prune(older_than_days=0))
+    assert shelf.left() == set()
+
+
 def test_a_size_is_reached_by_the_least_recently_used_first_and_no_further(shelf: Shelf) -> None:
     assert names(shelf.prune(keep_size=140)) == []
     assert names(shelf.prune(keep_size=139)) == ["old-runtime"]

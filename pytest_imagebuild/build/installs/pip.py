@@ -15,6 +15,22 @@ from pytest_imagebuild.lockfile import Pin, normal_name
 
 __all__ = ["PipTool"]
 
+# Why it did not reach an index, pip tells its log only; to the user it says that there is no such package.
+_TOLD = """\
+PIP_LOG=/dev/shm/imagebuild-pip.log
+export PIP_LOG
+(
+{script}
+) || {{
+  code=$?
+  {{
+    sed -n 's/^.*\\(Could not fetch URL\\)/\\1/p' "$PIP_LOG" | sort -u
+    asked='The last page of an index that pip asked for: '
+    sed -n "s/^.*Fetching project page and analyzing links: /$asked/p" "$PIP_LOG" | tail -n 1
+  }} >&2 2>/dev/null
+  exit $code
+}}"""
+
 
 @dataclass(frozen=True, slots=True)
 class PipTool:
@@ -38,7 +54,7 @@ class PipTool:
         extra = f"-c {CONSTRAINTS}" if constrained else ""
         wanted = [*(f"-r {shlex.quote(path)}" for path in self.install.remote_requirements())]
         wanted.append(shlex.join(self.install.packages))
-        return f"{_pip(self.install)} --quiet --dry-run --report - {extra} {' '.join(wanted)}"
+        return _TOLD.format(script=f"{_pip(self.install)} --quiet --dry-run --report - {extra} {' '.join(wanted)}")
 
     def parse(self, printed: str) -> tuple[Pin, ...]:
         """Read the pins from pip's report."""
@@ -46,7 +62,8 @@ class PipTool:
 
     def script(self, pins: Sequence[Pin]) -> str:
         """Return the script that installs exactly `pins`."""
-        return install_pins(f"{_pip(self.install)} --no-deps", pins)
+        script = install_pins(f"{_pip(self.install)} --no-deps", pins)
+        return _TOLD.format(script=script) if pins else script
 
 
 def _pip(install: PipInstall) -> str:

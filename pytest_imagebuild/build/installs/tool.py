@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +24,11 @@ _SAID = {
     GONE: ("No matching distribution found for", "there is no version of"),
 }
 """What pip, uv and micromamba say when a pin cannot be installed."""
+
+_NO_ANSWER = re.compile(r"Could not fetch URL (?!.* 404 )")
+"""What pip says of an index that did not tell what it has; it goes on as if that were nothing."""
+
+_ADVICE_ON_INDEX = "The package index did not answer as it should. Try again, or look at the settings of the index."
 
 
 class Tool(Protocol):
@@ -55,5 +61,7 @@ class Tool(Protocol):
 
 def advice(exit_code: int, output: str) -> str:
     """Return what to do about an installation of pins that failed; empty where there is nothing special to do."""
+    if _NO_ANSWER.search(output):
+        return _ADVICE_ON_INDEX
     said = (code for code, texts in _SAID.items() if any(text in output for text in texts))
     return ADVICE.get(exit_code) or ADVICE.get(next(said, 0), "")
