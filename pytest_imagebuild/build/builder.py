@@ -29,6 +29,7 @@ from pytest_imagebuild.plan.plan import Plan, PlannedLayer, base_layer
 
 if TYPE_CHECKING:
     from pytest_imagebuild.build.maker import LayerMaker, LayerPins
+    from pytest_imagebuild.engines.work import Work
 
 __all__ = ["ImageBuilder"]
 
@@ -183,6 +184,39 @@ class ImageBuilder:
         with suppress(EngineError):
             self._look_up()
 
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other builders of this machine from what has this name, as digests of definitions are."""
+        folder = self.settings.cache_dir / "locks" / folder_name(self._capabilities.identity)
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = f"{self.settings.namespace}-" if self.settings.namespace else ""
+        with FileLock(folder / f"{prefix}{name}.lock"):
+            yield
+
+    def claimed(self, key: str, image: str) -> BuiltLayer | None:
+        """Return the layer of a key, which stays while this builder is open; it is used now, as `image` says."""
+        self._uses.claim([key])
+        found = self.engine.find(key)
+        if found is not None:
+            self._uses.touch(key, image)
+        return found
+
+    def put(self, key: str, parent: BuiltLayer, work: Work, title: str) -> BuiltLayer:
+        """Build a layer that is no part of a definition, or build it anew; no tally counts it.
+
+        It stays while this builder is open. Raises CommandFailed, EngineError.
+        """
+        self._uses.claim([key])
+        labels = LayerLabels(
+            key=key,
+            parent=parent.labels.key,
+            generation="",
+            run=self.settings.run,
+            step=title,
+            inputs={"generation": parent.labels.generation},
+        )
+        return self.engine.build(parent, work, labels, lambda _: None)
+
     def close(self) -> None:
         """Let housekeeping remove again what was built and found here."""
         if self._ahead is not None:
@@ -294,7 +328,7 @@ class ImageBuilder:
     def _make(self, place: _Place) -> BuiltLayer:
         """Build one layer under the lock of its definition, unless somebody else did, or failed to, meanwhile."""
         # The GPU first: who waits for one must hold no lock that somebody with a GPU could wait for.
-        with self._lent(place) as gpus, self._locked(place):
+        with self._lent(place) as gpus, self.locked(place.layer.definition):
             begun = time.monotonic()
             if place.name in self._failed:
                 raise self._failed[place.name]
@@ -333,7 +367,7 @@ class ImageBuilder:
 
     def _resolve(self, place: _Place) -> None:
         """Record what a layer leaves open, without building it."""
-        with self._locked(place):
+        with self.locked(place.layer.definition):
             begun = time.monotonic()
             self.progress.begun(place.name, place.plan.image.label, place.layer.title)
             try:
@@ -379,14 +413,6 @@ class ImageBuilder:
 
         with lent(self.engine.gpus(), layer, self.leases, partial(self.progress.said, place.name)) as gpus:
             yield gpus
-
-    @contextmanager
-    def _locked(self, place: _Place) -> Iterator[None]:
-        folder = self.settings.cache_dir / "locks" / folder_name(self._capabilities.identity)
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = f"{self.settings.namespace}-" if self.settings.namespace else ""
-        with FileLock(folder / f"{prefix}{place.layer.definition}.lock"):
-            yield
 
     def _count_built(self, layer: BuiltLayer, place: _Place, seconds: float) -> None:
         with self._guard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import pytest
@@ -256,7 +257,8 @@ class Run:
             ]
             # Which of its items an xdist worker will run, nobody knows yet.
             first = sound[: 1 if self._is_worker else AT_ONCE]
-            containers = [starter.container(key) for key in first]
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagebuild-project") as pool:
+                containers = list(pool.map(starter.container, first))
             if self._early:
                 self._early.keep(containers)
             dispatcher.start(first)

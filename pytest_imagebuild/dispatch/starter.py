@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from pytest_imagebuild.dispatch.invocation import (
     trees_outside,
     worker_options,
 )
+from pytest_imagebuild.dispatch.projects import Ground, Projects
 from pytest_imagebuild.dispatch.requests import SessionKey
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.entries import FileEntry
@@ -62,7 +64,7 @@ class SessionStarter:
         self._built = built
         self._say = say
         self._early = early
-        self._payloads: dict[Image, bytes] = {}
+        self._payloads: dict[tuple[Image, str], tuple[bytes, tuple[str, ...]]] = {}
         self.own: dict[SessionKey, OwnRun] = {}
         """What the workers read that collect by themselves."""
         self.collected: dict[SessionKey, Sequence[str]] = {}
@@ -84,8 +86,10 @@ class SessionStarter:
         variables, tools = self._workspace.network.for_sessions(own_network=own_network)
         secrets = read_secrets(key.secrets, os.environ)
         settings = settings_of(self._config)
+        data, removed = self._payload(key, tools)
         setup = Setup(
-            payload=self._payload(key, tools),
+            payload=data,
+            removed=removed,
             directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),
             cwd=str(self._config.invocation_params.dir),
             path=tuple(import_path(self._trees, SOURCE_ROOT)),
@@ -115,7 +119,15 @@ class SessionStarter:
             cpu=key.cpu,
             isolate=key.isolation == "test",
         )
-        return self._built[key.image], spec
+        return self._ground(key).layer, spec
+
+    def _ground(self, key: SessionKey) -> Ground:
+        below = self._built[key.image]
+        root = self._project.root
+        # What a volume hides is written into the volume.
+        if any(Path(path).is_relative_to(root) for path, _ in key.volumes):
+            return Ground(below)
+        return self._projects.ground(below, key.image.label)
 
     def _command_line(self, key: SessionKey, files: Sequence[str]) -> dict[str, Any]:
         if key.collects:
@@ -164,18 +176,34 @@ class SessionStarter:
         own = {**dict(key.environment), "IMAGEBUILD_IMAGE": key.image.definition, "IMAGEBUILD_HOST": host}
         return SecretValues({**network, **environment(), **offered, **secrets, **own})
 
-    def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> bytes:
-        """Return the files that a container gets. They are the same for every one of many of an image."""
+    def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> tuple[bytes, tuple[str, ...]]:
+        """Return the files that a container gets, and the paths of those that it loses.
+
+        They are the same for every one of many of an image.
+        """
+        ground = self._ground(key)
         if key.isolation == "session":
-            return payload(self._trees, key.image.local_sources, tools)
-        if key.image not in self._payloads:
-            self._payloads[key.image] = payload(self._trees, key.image.local_sources, tools)
-        return self._payloads[key.image]
+            return self._packed(key.image, ground, tools)
+        same = key.image, ground.layer.reference
+        if same not in self._payloads:
+            self._payloads[same] = self._packed(key.image, ground, tools)
+        return self._payloads[same]
+
+    def _packed(self, image: Image, ground: Ground, tools: Sequence[FileEntry]) -> tuple[bytes, tuple[str, ...]]:
+        found = self._projects.changes(ground)
+        return payload(self._trees, image.local_sources, tools, there=found.same), found.removed
+
+    @cached_property
+    def _project(self) -> ProjectTree:
+        return read_tree(project_root(self._config), self._workspace.options.sync)
 
     @cached_property
     def _trees(self) -> tuple[ProjectTree, ...]:
-        project = read_tree(project_root(self._config), self._workspace.options.sync)
-        return (*trees_outside(self._config), project)
+        return (*trees_outside(self._config), self._project)
+
+    @cached_property
+    def _projects(self) -> Projects:
+        return Projects(self._workspace.builder, self._project)
 
 
 def _writes_junit(config: pytest.Config) -> bool:

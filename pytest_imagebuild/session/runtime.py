@@ -48,7 +48,7 @@ _SCRIPT = f"""\
 cd / && "$python" -c '{_LEAVE_OUT.replace("'", chr(34))}' {SITE}
 "$python" -m compileall -q --invalidation-mode unchecked-hash {SITE} >/dev/null 2>&1
 "$python" -c 'import sys; sys.path.append("{SITE}"); import pytest' || exit {_PYTEST_BROKEN}
-printf '#!/bin/sh\\nexec "%s" -u {SITE}/pytest_imagebuild/worker/__main__.py\\n' "$python" > {HOME}/start
+printf '#!/bin/sh\\nexec "%s" -u {SITE}/pytest_imagebuild/worker/__main__.py "$@"\\n' "$python" > {HOME}/start
 chmod 755 {HOME}/start
 """
 

@@ -15,9 +15,9 @@ __all__ = ["Setup", "encoded"]
 class Setup:
     """What a worker is told at its start.
 
-    `directories` are made, then `payload`, an uncompressed tar, is extracted under `root`. `path` goes in
-    front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for `-p`),
-    `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
+    The files `removed` go, `directories` are made, then `payload`, an uncompressed tar, is extracted under `root`.
+    `path` goes in front of `sys.path`, `environment` on top of the container's. `args`, `options`, `plugins` (for
+    `-p`), `rootdir` and `inifile` are for pytest; `ini_names` and `markers` are registered where nothing in the
     container knows them. `options` holds only what JSON knows. `isolate` lets each item run in a copy of the worker
     with a file system of its own, where that is possible: `Collected.isolates` says so.
 
@@ -41,6 +41,7 @@ class Setup:
     path: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     directories: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     ini_names: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
     root: str = "/"

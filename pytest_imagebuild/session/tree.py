@@ -10,7 +10,7 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -77,13 +77,23 @@ def read_tree(root: Path, patterns: Iterable[str] = ()) -> ProjectTree:
     return ProjectTree(root=root, paths=tuple(paths))
 
 
-def payload(trees: Iterable[ProjectTree], sources: Iterable[LocalSource], files: Iterable[FileEntry] = ()) -> bytes:
-    """Return the tar of trees, of local sources and of `files`; what comes later wins."""
+def payload(
+    trees: Iterable[ProjectTree],
+    sources: Iterable[LocalSource],
+    files: Iterable[FileEntry] = (),
+    *,
+    there: Collection[str] = (),
+) -> bytes:
+    """Return the tar of trees, of local sources and of `files`; what comes later wins.
+
+    Of the trees it leaves out what is `there` already, by absolute paths.
+    """
     packed = _Packed()
     for tree in trees:
         root = f"{tree.root}/"
         for path in tree.paths:
-            if not packed.add_path(f"{root}{path}"):
+            name = f"{root}{path}"
+            if name not in there and not packed.add_path(name):
                 raise ImageBuildError(
                     f"The project tree {tree.root} is larger than {MAX_BYTES >> 20} MiB. Ignore what tests do not "
                     "need in .gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."

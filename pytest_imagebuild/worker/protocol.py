@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 __all__ = ["MAX_LINE", "MAX_NESTING", "PROTOCOL", "encode"]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Grows when a peer of the version before could misunderstand a message."""
 
 MAX_LINE = 16 * 1024 * 1024

@@ -6,9 +6,10 @@ import contextlib
 import os
 import shutil
 import tarfile
+from collections.abc import Iterable
 from typing import IO, Protocol, cast
 
-__all__ = ["unpack"]
+__all__ = ["remove", "unpack", "unpack_archive"]
 
 
 class _Source(Protocol):
@@ -49,6 +50,28 @@ def unpack(source: _Source, size: int, root: str) -> None:
                 _extract(archive, member, os.path.join(root, member.name.lstrip("/")))  # noqa: PTH118 - a hot loop
     while payload.read(65536):
         pass
+
+
+def unpack_archive(path: str) -> int:
+    """Extract a tar into the root. Returns 1 if something went where no layer of an image has it: into a mount."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        unpack(file, os.fstat(file.fileno()).st_size, "/")
+    with tarfile.open(path) as archive:
+        folders = {os.path.dirname(f"/{name}") for name in archive.getnames()}  # noqa: PTH120
+    while folders - {"/"}:
+        if any(os.path.ismount(folder) for folder in folders - {"/"}):
+            return 1
+        folders = {os.path.dirname(folder) for folder in folders}  # noqa: PTH120
+    return 0
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Remove files and links, and the folders that are empty then. What is gone is as good."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)  # noqa: PTH108 - a hot loop
+            with contextlib.suppress(OSError):
+                os.removedirs(os.path.dirname(path))  # noqa: PTH120
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:

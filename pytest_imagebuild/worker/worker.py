@@ -16,7 +16,7 @@ from typing import Any
 
 from pytest_imagebuild.worker.channel import Requests, Wire
 from pytest_imagebuild.worker.protocol import PROTOCOL
-from pytest_imagebuild.worker.unpack import unpack
+from pytest_imagebuild.worker.unpack import remove, unpack
 
 __all__ = ["main"]
 
@@ -91,6 +91,7 @@ def _prepare(setup: dict[str, Any], requests: Requests) -> str:
             "Let the container use the pytest-imagebuild of the host: remove the one in the image."
         )
     try:
+        remove(setup["removed"])
         for directory in setup["directories"]:
             os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - pathlib costs time at every start
         unpack(requests, setup["payload"], setup.get("root", "/"))

@@ -1,136 +1,185 @@
-"""Projects of pip, uv and Poetry: their own lockfile decides; what it leaves open is pinned like any install."""
+"""A project of many files: it is kept in the engine, and each run has the files that are on the host then."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from locking import Locking
-from packages import PackageIndex, wheel
+from bases import OwnBase
+from engines import EngineUnderTest
+from inner import Inner, Ran
 
-PROJECT = """
-[project]
-name = "shop"
-version = "1"
-requires-python = ">=3.9"
-dependencies = ["demo"]
+FILES = 150
+LOCKFILE = "imagebuild.lock"
 
-[project.optional-dependencies]
-web = ["extra"]
+TESTS = """
+    import json
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
 
-[dependency-groups]
-check = ["checker"]
-"""
+    import pytest
+    from pytest_imagebuild import Image
 
-UV_LOCK = """
-version = 1
-revision = 3
-requires-python = ">=3.9"
-
-[[package]]
-name = "demo"
-version = "1.0"
-source = {{ registry = "{index}" }}
-wheels = [{{ url = "{files}/demo/demo-1.0-py3-none-any.whl", hash = "sha256:{hash}" }}]
-
-[[package]]
-name = "shop"
-version = "1"
-source = {{ virtual = "." }}
-dependencies = [{{ name = "demo" }}]
-
-[package.metadata]
-requires-dist = [{{ name = "demo" }}]
-"""
-
-POETRY = """
-[tool.poetry]
-name = "shop"
-version = "1"
-description = ""
-authors = []
-
-[tool.poetry.dependencies]
-python = ">=3.9"
-demo = "*"
-
-[tool.poetry.group.check.dependencies]
-checker = "*"
-
-[[tool.poetry.source]]
-name = "here"
-url = "{index}"
-priority = "primary"
-"""
+    image = Image.from_registry("{base}").env({{"NONCE": "{nonce}"}})
 
 
-def publish(index: PackageIndex, version: str) -> None:
-    for name in ("demo", "extra", "checker"):
-        index.publish(name, version)
+    def show():
+        found = {{}}
+        for path in sorted(Path(__file__).parent.rglob("*")):
+            if "__pycache__" in path.parts:
+                continue
+            if path.is_symlink():
+                found[str(path)] = ["link", str(path.readlink()), 0]
+            elif path.is_file():
+                found[str(path)] = [path.read_text(), oct(path.stat().st_mode), int(path.stat().st_mtime)]
+            else:
+                found[str(path)] = ["folder", "", 0]
+        print("", json.dumps(found), sep="\\n")
 
 
-def write(locking: Locking, **files: str) -> None:
-    for name, text in files.items():
-        Path(locking.project.path, name.replace("_", ".")).write_text(text)
+    @pytest.mark.image(image)
+    def test_files():
+        show()
+        Path(__file__).with_name("written.txt").write_text("by a test")
+        (Path(__file__).parent / "package/module_1.py").write_text("overwritten by a test")
 
 
-CALLS = {
-    'pip_install_from_requirements("requirements.txt")': {"demo"},
-    'pip_install_from_pyproject("pyproject.toml", ["web"])': {"demo", "extra"},
-    'uv_sync(groups=["check"], extras=["web"])': {"demo", "extra", "checker"},
-}
+    @pytest.mark.image(image, isolation="test")
+    def test_alone():
+        show()
+    """
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_what_a_project_leaves_open_is_pinned_until_an_upgrade(
-    locking: Locking, index: PackageIndex, call: str
+@pytest.fixture
+def project(tmp_path: Path, engine: EngineUnderTest, base: OwnBase, nonce: str) -> Iterator[Inner]:
+    made = Inner(tmp_path, engine)
+    modules = {f"package/module_{number}.py": f"NUMBER = {number}\n" for number in range(FILES)}
+    tests = TESTS.format(base=base.reference, nonce=nonce)
+    made.write({"pytest.ini": "[pytest]\n", "test_it.py": tests, "lonely/one.py": "", **modules})
+    (made.folder / "link").symlink_to("package/module_0.py")
+    time.sleep(1.1)  # what was written right before it is kept counts as changed
+    yield made
+    engine.remove_layers(nonce)
+
+
+def run(project: Inner, *arguments: str) -> Ran:
+    return project.run("-s", "-p", "no:cacheprovider", "-k", "files", *arguments)
+
+
+def on_host(project: Inner) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for path in sorted(project.folder.rglob("*")):
+        if path.name == LOCKFILE:
+            continue
+        if path.is_symlink():
+            found[str(path)] = ["link", str(path.readlink()), 0]
+        elif path.is_file():
+            found[str(path)] = [path.read_text(), oct(path.stat().st_mode), int(path.stat().st_mtime)]
+        elif any(below.is_file() or below.is_symlink() for below in path.rglob("*")):
+            found[str(path)] = ["folder", "", 0]
+    return found
+
+
+def inside(ran: Ran) -> dict[str, list[object]]:
+    assert "1 passed" in ran.out, ran.text
+    found: dict[str, list[object]] = json.loads(next(line for line in ran.lines if line.startswith("{")))
+    return {path: what for path, what in found.items() if Path(path).name != LOCKFILE}
+
+
+def kept(engine: EngineUnderTest, project: Inner) -> dict[str, str]:
+    return engine.layers(f"the project {project.folder}")
+
+
+def test_each_run_has_the_files_of_the_host_whatever_was_done_to_them(project: Inner, engine: EngineUnderTest) -> None:
+    package = project.folder / "package"
+    assert inside(run(project)) == on_host(project)
+    first = kept(engine, project)
+    assert len(first) == 1
+
+    (package / "module_2.py").write_text("EDITED = 1\n")
+    (package / "module_3.py").unlink()
+    (package / "module_4.py").chmod(0o755)
+    os.utime(package / "module_5.py", (1_000_000_000, 1_000_000_000))
+    (package / "new.py").write_text("NEW = 1\n")
+    (package / "module_6.py").unlink()
+    (package / "module_6.py").mkdir()
+    (package / "module_6.py/below.py").write_text("BELOW = 1\n")
+    (project.folder / "lonely/one.py").unlink()
+    (project.folder / "link").unlink()
+    (project.folder / "link").symlink_to("package/module_7.py")
+    edited = run(project)
+
+    assert inside(edited) == on_host(project)
+    assert not any("lonely" in path for path in inside(edited))
+    assert "built 0" in edited.out
+    assert inside(run(project, "-k", "alone")) == on_host(project)
+    assert kept(engine, project) == first, "so little is sent"
+
+
+def test_where_much_has_changed_it_is_kept_anew(project: Inner, engine: EngineUnderTest) -> None:
+    assert inside(run(project)) == on_host(project)
+    first = kept(engine, project)
+
+    for number in range(FILES):
+        (project.folder / f"package/module_{number}.py").write_text("AGAIN = 1\n")
+    time.sleep(1.1)
+    again = run(project)
+
+    assert inside(again) == on_host(project)
+    assert "built 0" in again.out
+    second = kept(engine, project)
+    assert (len(second), second == first) == (1, False)
+    assert inside(run(project)) == on_host(project)
+    assert kept(engine, project) == second
+
+
+def test_one_is_kept_for_a_cache_that_is_ignored_no_more_than_for_a_small_project(
+    project: Inner, engine: EngineUnderTest
 ) -> None:
-    publish(index, "1.0")
-    write(locking, pyproject_toml=PROJECT, requirements_txt="demo\n")
-    locking.define(call)
-    assert locking.installed(*CALLS[call]) == dict.fromkeys(CALLS[call], "1.0")
-
-    publish(index, "2.0")
-    locking.forget()
-    assert locking.installed(*CALLS[call], flags=("--image-locked",)) == dict.fromkeys(CALLS[call], "1.0")
-    assert locking.installed(*CALLS[call], flags=("--image-lock-upgrade",)) == dict.fromkeys(CALLS[call], "2.0")
+    assert inside(run(project, "--ignore-image-cache")) == on_host(project)
+    assert kept(engine, project) == {}
+    for number in range(100):
+        (project.folder / f"package/module_{number}.py").unlink()
+    assert inside(run(project)) == on_host(project)
+    assert kept(engine, project) == {}
 
 
-def test_the_lockfile_of_a_uv_project_decides(locking: Locking, index: PackageIndex) -> None:
-    publish(index, "1.0")
-    digest = hashlib.sha256(wheel("demo", "1.0")).hexdigest()
-    publish(index, "2.0")
-    lock = UV_LOCK.format(index=index.url, files=f"http://{index.address}/files", hash=digest)
-    plain = PROJECT.partition("[project.optional")[0]
-    write(locking, pyproject_toml=plain, uv_lock=lock)
-    locking.define("uv_sync()")
-    assert locking.installed("demo", flags=("--image-lock-upgrade",)) == {"demo": "1.0"}
-    assert "demo" not in locking.lockfile
+def test_a_layer_that_is_gone_is_made_anew_and_so_is_one_below_which_all_is_new(
+    project: Inner, engine: EngineUnderTest
+) -> None:
+    assert inside(run(project)) == on_host(project)
+    engine.remove_layers(f"the project {project.folder}")
+    assert inside(run(project)) == on_host(project)
+    second = kept(engine, project)
+    assert len(second) == 1
+
+    forced = run(project, "--force-build")
+
+    assert inside(forced) == on_host(project)
+    assert kept(engine, project) != second
+    assert inside(run(project)) == on_host(project)
 
 
-def test_nothing_of_a_project_but_its_packages_is_in_the_layer(locking: Locking, index: PackageIndex) -> None:
-    publish(index, "1.0")
-    write(locking, pyproject_toml=PROJECT)
-    locking.define("uv_sync()")
-    locking.installed("demo")
-    layer = locking.layer()
-    assert locking.engine.output_of(layer, ["sh", "-c", "ls -A /.uv"]).split() == [".venv"]
-    printed = locking.engine.output_of(layer, ["sh", "-c", 'command -v python; echo "$PATH"'])
-    python, path = printed.split()
-    assert python == "/.uv/.venv/bin/python"
-    assert path.startswith("/.uv/.venv/bin:/usr/local/")
+def test_workers_of_xdist_keep_one(project: Inner, engine: EngineUnderTest) -> None:
+    ran = project.run("-n", "2", "-p", "no:cacheprovider")
+    assert "2 passed" in ran.out, ran.text
+    assert len(kept(engine, project)) == 1
 
 
-def test_a_poetry_project_without_its_lockfile_is_pinned(locking: Locking, index: PackageIndex) -> None:
-    publish(index, "1.0")
-    write(locking, pyproject_toml=POETRY.format(index=index.url))
-    locking.define('poetry_install_from_file("pyproject.toml", ignore_lockfile=True, without=["check"])')
-    assert locking.installed("demo") == {"demo": "1.0"}
-    assert '"checker"' not in locking.lockfile
-
-    publish(index, "2.0")
-    locking.forget()
-    assert locking.installed("demo", flags=("--image-locked",)) == {"demo": "1.0"}
-    left = locking.engine.output_of(locking.layer(), ["sh", "-c", "ls -A /tmp; ls -d /root/.config /root/.cache || :"])
-    assert left.split() == []
+def test_a_volume_in_the_project_hides_no_file(project: Inner, engine: EngineUnderTest) -> None:
+    (project.folder / "test_it.py").write_text(
+        (project.folder / "test_it.py")
+        .read_text()
+        .replace(
+            "pytest.mark.image(image)", f'pytest.mark.image(image, volumes={{"{project.folder}/package": VOLUME}})'
+        )
+        .replace("import Image\n", "import Image, Volume\n\nVOLUME = Volume.ephemeral()\n")
+    )
+    assert inside(run(project)).keys() == on_host(project).keys()
+    assert kept(engine, project) == {}

@@ -1,0 +1,110 @@
+"""The files of a project that a layer of an engine has already: sessions of it are sent what has changed since."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_imagebuild.session.tree import ProjectTree
+
+__all__ = ["Changes", "KeptFiles", "Status", "changes", "settled", "size_of", "statuses"]
+
+Status = tuple[int, ...]
+"""What a file system says of a file: its mode, size, inode, and when content and status were changed last, in ns."""
+
+_FORMAT = 1
+_SETTLED_NS = 1_000_000_000
+"""What was changed so lately may be changed again without a sign of it: clocks of file systems go by ticks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptFiles:
+    """The files in a layer, by their absolute paths, as they were when they were read.
+
+    `reference` is the layer, "" where this project cannot be kept in one; `below` is the layer that it stands on. An
+    empty status is that of a file of which nobody can tell whether it has changed since.
+    """
+
+    reference: str
+    below: str
+    files: Mapping[str, Status] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> KeptFiles | None:
+        """Read a note of `write`. One that cannot be read is none."""
+        try:
+            noted = json.loads(path.read_bytes())
+            if noted["format"] != _FORMAT:
+                return None
+            files = {str(name): tuple(status) for name, status in noted["files"].items()}
+            return cls(reference=str(noted["reference"]), below=str(noted["below"]), files=files)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write a note. Without it, the layer is made anew."""
+        noted = {"format": _FORMAT, "reference": self.reference, "below": self.below, "files": dict(self.files)}
+        partial = path.with_name(f".{uuid.uuid4().hex}")
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial.write_text(json.dumps(noted), encoding="ascii")
+            partial.replace(path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """What makes kept files those that there are now: absolute paths. `size` is the bytes of the changed ones."""
+
+    same: frozenset[str]
+    changed: int
+    size: int
+    removed: tuple[str, ...]
+
+
+def statuses(tree: ProjectTree) -> dict[str, Status]:
+    """Return what the file system says now of the files of a tree; what is no file and no link is left out."""
+    found = {}
+    root = f"{tree.root}/"
+    lstat = os.lstat
+    for path in tree.paths:
+        name = f"{root}{path}"
+        try:
+            status = lstat(name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            found[name] = _of(status)
+    return found
+
+
+def settled(files: Mapping[str, Status]) -> dict[str, Status]:
+    """Return what to note of files whose content is read right after this."""
+    before = time.time_ns() - _SETTLED_NS
+    return {path: status if max(status[-2:]) < before else () for path, status in files.items()}
+
+
+def changes(kept: Mapping[str, Status], now: Mapping[str, Status]) -> Changes:
+    """Compare what was noted with what there is."""
+    same = frozenset(path for path, status in now.items() if kept.get(path) == status)
+    return Changes(
+        same=same,
+        changed=len(now) - len(same),
+        size=sum(size_of(status) for path, status in now.items() if path not in same),
+        removed=tuple(path for path in kept if path not in now),
+    )
+
+
+def size_of(status: Status) -> int:
+    """Return the bytes of a file."""
+    return status[1]
+
+
+def _of(status: os.stat_result) -> Status:
+    return status.st_mode, status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
