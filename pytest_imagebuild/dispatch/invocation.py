@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,7 +203,7 @@ def trees_outside(config: pytest.Config) -> list[ProjectTree]:
     read = [parent / name for parent in above for name in _READ_ABOVE]
     if config.inipath is not None and not config.inipath.is_relative_to(root):
         read.append(config.inipath)
-    alone = [ProjectTree(root=path.parent, paths=(PurePath(path.name),)) for path in read if path.is_file()]
+    alone = [ProjectTree(root=path.parent, paths=(path.name,)) for path in read if path.is_file()]
     return [*alone, *map(read_tree, tops)]
 
 

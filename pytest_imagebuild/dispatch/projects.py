@@ -6,6 +6,7 @@ sent what has changed since. The layer is made anew where that is much.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ FEW_FILES, FEW_BYTES = 100, 1024 * 1024
 _MANY = 10
 """The layer is made anew where this part of it has changed, and more than `FEW_FILES` or `FEW_BYTES`."""
 
+_MOMENT_SECONDS = 0.5
+
 _ARCHIVE = "/.imagebuild/project.tar"
 
 
@@ -47,6 +50,8 @@ class Projects:
         self._builder = builder
         self._tree = tree
         self._grounds: dict[str, Ground] = {}
+        self._looked = float("-inf")
+        self._seen: Mapping[str, Status] = {}
 
     def ground(self, below: BuiltLayer, image: str) -> Ground:
         """Return what to start the containers of an image of, which is `below` with its runtime layer.
@@ -54,13 +59,22 @@ class Projects:
         `image` describes it. Raises EngineError.
         """
         if below.reference not in self._grounds:
-            kept = self._builder.settings.namespace == "" and self._is_large(statuses(self._tree))
+            kept = self._builder.settings.namespace == "" and _is_large(self._files())
             self._grounds[below.reference] = self._kept(below, image) if kept else Ground(below)
         return self._grounds[below.reference]
 
     def changes(self, ground: Ground) -> Changes:
         """Return what has changed since the files of a layer were read."""
-        return changes(ground.files, statuses(self._tree)) if ground.files else NOTHING_KEPT
+        if not ground.files:
+            return Changes()
+        return changes(ground.files, self._files())
+
+    def _files(self) -> Mapping[str, Status]:
+        """Return what the file system says of the files, a moment ago at most."""
+        now = time.monotonic()
+        if now - self._looked > _MOMENT_SECONDS:
+            self._looked, self._seen = now, statuses(self._tree)
+        return self._seen
 
     def _kept(self, below: BuiltLayer, image: str) -> Ground:
         key = digest({"project": str(self._tree.root), "below": below.labels.key})
@@ -80,7 +94,7 @@ class Projects:
         layer = self._builder.claimed(key, image)
         if layer is None or layer.reference != noted.reference:
             return None
-        now = statuses(self._tree)
+        now = self._files()
         return None if _are_many(changes(noted.files, now), now) else Ground(layer, noted.files)
 
     def _made(self, key: str, below: BuiltLayer, title: str) -> Ground:
@@ -106,12 +120,9 @@ class Projects:
         identity = self._builder.engine.capabilities().identity
         return self._builder.settings.cache_dir / "projects" / folder_name(identity) / f"{key}.json"
 
-    @staticmethod
-    def _is_large(files: Mapping[str, Status]) -> bool:
-        return len(files) >= FEW_FILES or sum(map(size_of, files.values())) >= FEW_BYTES
 
-
-NOTHING_KEPT = Changes(same=frozenset(), changed=0, size=0, removed=())
+def _is_large(files: Mapping[str, Status]) -> bool:
+    return len(files) >= FEW_FILES or sum(map(size_of, files.values())) >= FEW_BYTES
 
 
 def _are_many(found: Changes, now: Mapping[str, Status]) -> bool:

@@ -60,12 +60,15 @@ class KeptFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """What makes kept files those that there are now: absolute paths. `size` is the bytes of the changed ones."""
+    """What makes kept files those that there are now.
 
-    same: frozenset[str]
-    changed: int
-    size: int
-    removed: tuple[str, ...]
+    `same` and `removed` are absolute paths; `changed` counts the other files that there are, `size` is their bytes.
+    """
+
+    same: frozenset[str] = frozenset()
+    changed: int = 0
+    size: int = 0
+    removed: tuple[str, ...] = ()
 
 
 def statuses(tree: ProjectTree) -> dict[str, Status]:

@@ -41,10 +41,10 @@ _GIT_TIMEOUT = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectTree:
-    """The files of a project: paths relative to `root`, sorted."""
+    """The files of a project: paths relative to `root`, sorted by their parts."""
 
     root: Path
-    paths: tuple[PurePath, ...]
+    paths: tuple[str, ...]
 
     def holds(self, folder: Path) -> bool:
         """Tell whether a folder of the host is part of the tree."""
@@ -57,7 +57,7 @@ class ProjectTree:
         except ValueError:
             return None
         below = f"{relative}/"
-        inside = relative == PurePath() or any(str(path).startswith(below) for path in self.paths)
+        inside = relative == PurePath() or any(path.startswith(below) for path in self.paths)
         return self.root / relative if inside else None
 
 
@@ -69,7 +69,7 @@ def read_tree(root: Path, patterns: Iterable[str] = ()) -> ProjectTree:
     """
     chosen = tuple(patterns)
     listed = _git_files(root)
-    paths = listed if listed is not None else sorted(_walk(root, PurePath()))
+    paths = listed if listed is not None else [str(path) for path in sorted(_walk(root, PurePath()))]
     if chosen:
         everything = ("**",) if all(pattern.startswith("!") for pattern in chosen) else ()
         matcher = FilePatternMatcher(*everything, *chosen)
@@ -178,7 +178,7 @@ def _header(path: str, mode: int, size: int, changed: int, link: str | None = No
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
-def _git_files(root: Path) -> list[PurePath] | None:
+def _git_files(root: Path) -> list[str] | None:
     """Return what git tracks or would track below `root`; None outside a checkout or without git."""
     # Side by side: each takes as long as a process does.
     asked = [
@@ -191,7 +191,7 @@ def _git_files(root: Path) -> list[PurePath] | None:
         if answer is None:
             return None
         names.update(answer.split(b"\0"))
-    return [PurePath(os.fsdecode(name)) for name in sorted(names - {b""}, key=lambda name: name.split(b"/"))]
+    return [os.fsdecode(name) for name in sorted(names - {b""}, key=lambda name: name.split(b"/"))]
 
 
 def _git(root: Path, *arguments: str) -> subprocess.Popen[bytes] | None:

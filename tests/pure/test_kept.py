@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 def tree(root: Path) -> ProjectTree:
     paths = (path.relative_to(root) for path in sorted(root.rglob("*")) if not path.is_dir() or path.is_symlink())
-    return ProjectTree(root=root, paths=tuple(map(PurePath, paths)))
+    return ProjectTree(root=root, paths=tuple(map(str, paths)))
 
 
 def kept(root: Path) -> dict[str, tuple[int, ...]]:
