@@ -124,6 +124,10 @@ class Dispatcher:
         """The sessions of the run, in the order of their first items."""
         return list(self._lines)
 
+    def files(self, key: SessionKey) -> Sequence[str]:
+        """Return what the worker of a session collects."""
+        return self._lines[key].files
+
     def fail(self, key: SessionKey, error: Exception) -> None:
         """Let every item of a session fail in set-up with `error`."""
         self._lines[key].broken = broken_by(error)

@@ -1,27 +1,56 @@
-"""Containers that start while pytest still collects: those that this command line has needed the last time.
+"""Sessions that begin while pytest still collects: those that this command line has needed the last time.
 
-Nothing of the run is in them yet. Its sessions take them if they are exactly what they would have started.
-This comes before the first test file: it imports what an engine needs, and no more.
+Their workers are told what they were told then, with the files that there are now, and collect side by side with the
+pytest here. The run takes them if they are exactly what it would have started. Where a worker is told more, by a marker
+or a hook, only its container is started.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
-from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.options import Options
+from pytest_imagebuild.session.session import Session
+from pytest_imagebuild.session.setup import Setup
 
-__all__ = ["EarlyContainers", "begin_early", "row", "run_identity"]
+__all__ = ["EarlyContainers", "Told", "begin_early", "row", "run_identity"]
+
+_START_SECONDS = 0.03
 
 _Wanted = tuple[BuiltLayer, SessionSpec]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What the worker of a session is told that no other run has to find out: the rest is the run's, or as ever.
+
+    `definition` is that of the image, `files` is what it collects, and `path` is for the front of its `sys.path`.
+    """
+
+    definition: str
+    files: tuple[str, ...]
+    path: tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
+class _Begun:
+    """A container that starts. With a `setup`, its worker is told that, and to collect."""
+
+    wanted: _Wanted
+    container: Future[Container]
+    told: Told | None = None
+    setup: Setup | None = None
+    session: Future[Session] | None = None
 
 
 class EarlyContainers:
@@ -33,38 +62,71 @@ class EarlyContainers:
     def __init__(self, engine: Engine, rows: Iterable[object]) -> None:
         self.engine = engine
         self._pool = ThreadPoolExecutor(thread_name_prefix="imagebuild-early")
-        self._waiting: list[tuple[_Wanted, Future[Container]]] = []
-        for key, spec in filter(None, map(_read, rows)):
+        self._waiting: list[_Begun] = []
+        self._refused: list[Told | None] = []
+        for key, spec, told in filter(None, map(_read, rows)):
             layer = engine.find(key)
             if layer is not None:
-                self._waiting.append(((layer, spec), self._pool.submit(engine.start, layer, spec)))
+                wanted = layer, spec
+                self._waiting.append(_Begun(wanted, self._pool.submit(engine.start, layer, spec), told))
+
+    def tell(self, setup_of: Callable[[BuiltLayer, SessionSpec, Told], Setup]) -> None:
+        """Let the workers begin to collect of which a row says what they were told the last time."""
+        for begun in self._waiting:
+            if begun.told is not None:
+                begun.setup = setup_of(*begun.wanted, begun.told)
+                begun.session = self._pool.submit(_collecting, begun.container, begun.setup, begun.told.files)
+
+    def let_start(self) -> None:
+        """Wait a moment: while this thread does something, those that start a container wait for the interpreter."""
+        wait([begun.container for begun in self._waiting], timeout=_START_SECONDS)
 
     def keep(self, wanted: Iterable[_Wanted]) -> None:
         """End the containers that are none of `wanted`."""
-        kept = [(one, started) for one in wanted if (started := self._pop(one)) is not None]
+        kept = [begun for one in wanted if (begun := self._pop(one)) is not None]
         unwanted, self._waiting = self._waiting, kept
-        for _, started in unwanted:
-            self._pool.submit(_end, started)
+        for begun in unwanted:
+            self._pool.submit(_end, begun)
 
     def take(self, layer: BuiltLayer, spec: SessionSpec) -> Container | None:
         """Return a container that was started of `layer` as `spec` says, None if there is none."""
-        started = self._pop((layer, spec))
-        if started is not None:
+        begun = self._pop((layer, spec), collecting=False)
+        if begun is not None:
             with suppress(EngineError):
-                return started.result()
+                return begun.container.result()
         return None
+
+    def session(self, layer: BuiltLayer, spec: SessionSpec, setup: Setup) -> Session | None:
+        """Return the session in a container, as `take` does, whose worker was told what `setup` says, and to collect.
+
+        One that was told something else is ended.
+        """
+        begun = self._pop((layer, spec), collecting=True)
+        if begun is None or begun.session is None:
+            return None
+        if begun.setup != setup:
+            self._refused.append(begun.told)
+            self._pool.submit(_end, begun)
+            return None
+        with suppress(EngineError):
+            return begun.session.result()
+        return None
+
+    def trusts(self, told: Told | None) -> bool:
+        """Say whether a worker that was told this was not told it in vain."""
+        return told not in self._refused
 
     def close(self) -> None:
         """End every container that nobody took."""
         self.keep(())
         self._pool.shutdown()
 
-    def _pop(self, wanted: _Wanted) -> Future[Container] | None:
-        for waiting in tuple(self._waiting):
-            if waiting[0] == wanted:
+    def _pop(self, wanted: _Wanted, *, collecting: bool | None = None) -> _Begun | None:
+        for begun in tuple(self._waiting):
+            if begun.wanted == wanted and collecting in (None, begun.session is not None):
                 with suppress(ValueError):  # somebody else was faster
-                    self._waiting.remove(waiting)
-                    return waiting[1]
+                    self._waiting.remove(begun)
+                    return begun
         return None
 
 
@@ -79,10 +141,17 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
     with suppress(EngineError, OSError):
         engine = choose_engine(options.engine, run=run_identity(config), cache_dir=options.cache_dir)
         try:
-            return EarlyContainers(engine, rows)
+            early = EarlyContainers(engine, rows)
         except BaseException:
             engine.close()
             raise
+        early.let_start()
+        from pytest_imagebuild.dispatch.telling import telling  # noqa: PLC0415
+
+        # What is wrong is told when it is needed.
+        with suppress(ImageBuildError, OSError):
+            early.tell(telling(config, options, engine))
+        return early
     return None
 
 
@@ -95,14 +164,15 @@ def run_identity(config: pytest.Config) -> str:
 _IDENTITY: pytest.StashKey[str] = pytest.StashKey()
 
 
-def row(layer: BuiltLayer, spec: SessionSpec) -> Sequence[object] | None:
-    """Return what is kept of a container for the next run, None for one that needs more than an image."""
+def row(layer: BuiltLayer, spec: SessionSpec, told: Told | None) -> Sequence[object] | None:
+    """Return what is kept of a session for the next run, None for one that needs more than an image."""
     if spec.gpus or spec.volumes:
         return None
-    return layer.labels.key, [*spec.command], spec.network, spec.memory, spec.cpu, spec.isolate
+    worker = None if told is None else [told.definition, [*told.files], [*told.path]]
+    return layer.labels.key, [*spec.command], spec.network, spec.memory, spec.cpu, spec.isolate, worker
 
 
-def _read(row: object) -> tuple[str, SessionSpec] | None:
+def _read(row: object) -> tuple[str, SessionSpec, Told | None] | None:
     match row:
         case [
             str(key),
@@ -111,13 +181,30 @@ def _read(row: object) -> tuple[str, SessionSpec] | None:
             int() | None as memory,
             int() | float() | None as cpu,
             bool(own),
+            worker,
         ]:
-            return key, SessionSpec(
-                command=tuple(map(str, command)), network=network, memory=memory, cpu=cpu, isolate=own
-            )
+            spec = SessionSpec(command=tuple(map(str, command)), network=network, memory=memory, cpu=cpu, isolate=own)
+            return key, spec, _read_told(worker)
     return None
 
 
-def _end(started: Future[Container]) -> None:
+def _read_told(worker: object) -> Told | None:
+    match worker:
+        case [str(definition), list(files), list(path)]:
+            return Told(definition=definition, files=tuple(map(str, files)), path=tuple(map(str, path)))
+    return None
+
+
+def _collecting(container: Future[Container], setup: Setup, files: Sequence[str]) -> Session:
+    session = Session(container.result(), setup)
+    session.begin()
+    session.collect(files)
+    return session
+
+
+def _end(begun: _Begun) -> None:
     with suppress(EngineError):
-        started.result().stop()
+        if begun.session is not None:
+            begun.session.result().stop()
+        else:
+            begun.container.result().stop()

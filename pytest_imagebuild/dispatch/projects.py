@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_imagebuild.build.builder import ImageBuilder
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import EngineError
@@ -22,7 +23,7 @@ from pytest_imagebuild.session.kept import Changes, KeptFiles, Status, changes, 
 from pytest_imagebuild.session.runtime import COMMAND
 from pytest_imagebuild.session.tree import ProjectTree, payload
 
-__all__ = ["Ground", "Projects"]
+__all__ = ["Ground", "Projects", "files_in"]
 
 FEW_FILES, FEW_BYTES = 100, 1024 * 1024
 """A project with less than both is sent as fast as it is looked up."""
@@ -117,8 +118,17 @@ class Projects:
         return Ground(layer, files)
 
     def _note(self, key: str) -> Path:
-        identity = self._builder.engine.capabilities().identity
-        return self._builder.settings.cache_dir / "projects" / folder_name(identity) / f"{key}.json"
+        return _note(key, self._builder.engine, self._builder.settings.cache_dir)
+
+
+def files_in(layer: BuiltLayer, engine: Engine, cache_dir: Path) -> Mapping[str, Status]:
+    """Return the files of a project that a layer has: none but a project layer has any."""
+    noted = KeptFiles.read(_note(layer.labels.key, engine, cache_dir))
+    return noted.files if noted is not None and noted.reference == layer.reference else {}
+
+
+def _note(key: str, engine: Engine, cache_dir: Path) -> Path:
+    return cache_dir / "projects" / folder_name(engine.capabilities().identity) / f"{key}.json"
 
 
 def _is_large(files: Mapping[str, Status]) -> bool:

@@ -13,7 +13,7 @@ from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
-from pytest_imagebuild.dispatch.early import EarlyContainers, row, run_identity
+from pytest_imagebuild.dispatch.early import EarlyContainers, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
 from pytest_imagebuild.dispatch.replay import SUMMARIES
@@ -64,7 +64,7 @@ class Run:
         self._layers: dict[Image, BuiltLayer] = {}
         self._starter: SessionStarter | None = None
         self._early = early
-        self._rows: list[Sequence[object]] | None = None
+        self._first: Mapping[SessionKey, Sequence[str]] | None = None
         self._begun: dict[SessionKey, Session] = {}
         self._refusal = ""
         self._without_gpu: Mapping[pytest.Item, str] = {}
@@ -161,8 +161,9 @@ class Run:
         if self._dispatcher:
             self._dispatcher.finish()
         # Not before: pytest makes the folder of its cache in the project, which containers are given.
-        if self._rows is not None and not self._is_worker:
-            remember(self._config, self._rows)
+        if self._first is not None and not self._is_worker:
+            rows = (self._sessions().row(key, files) for key, files in self._first.items())
+            remember(self._config, list(filter(None, rows)))
 
     def close(self) -> None:
         """End everything at once and let go of the engine."""
@@ -262,7 +263,7 @@ class Run:
             if self._early:
                 self._early.keep(containers)
             dispatcher.start(first)
-            self._rows = [kept for container in containers if (kept := row(*container))]
+            self._first = {key: dispatcher.files(key) for key in first}
         return dispatcher
 
     def _uncaptured(self) -> AbstractContextManager[None]:

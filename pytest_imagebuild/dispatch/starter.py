@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,22 +12,18 @@ from typing import Any
 import pytest
 
 from pytest_imagebuild.build.volumes import provide
-from pytest_imagebuild.dispatch.covering import PLUGIN, settings_of
-from pytest_imagebuild.dispatch.early import EarlyContainers
+from pytest_imagebuild.dispatch.early import EarlyContainers, Told, row
 from pytest_imagebuild.dispatch.gpus import lease_of
 from pytest_imagebuild.dispatch.invocation import (
     OwnRun,
-    environment,
     import_path,
-    ini_names,
-    only_shows,
     own_options,
     project_root,
     trees_outside,
-    worker_options,
 )
 from pytest_imagebuild.dispatch.projects import Ground, Projects
 from pytest_imagebuild.dispatch.requests import SessionKey
+from pytest_imagebuild.dispatch.setups import Files, command_line_of, network_of, setup_of, variables_of
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
@@ -37,7 +32,7 @@ from pytest_imagebuild.errors import DefinitionError
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.plan.context import SOURCE_ROOT
-from pytest_imagebuild.plan.secret_values import SecretValues, read_secrets
+from pytest_imagebuild.plan.secret_values import read_secrets
 from pytest_imagebuild.session.runtime import COMMAND
 from pytest_imagebuild.session.session import Session
 from pytest_imagebuild.session.setup import Setup
@@ -64,7 +59,8 @@ class SessionStarter:
         self._built = built
         self._say = say
         self._early = early
-        self._payloads: dict[tuple[Image, str], tuple[bytes, tuple[str, ...]]] = {}
+        self._payloads: dict[tuple[Image, str], Files] = {}
+        self._paths: dict[SessionKey, tuple[str, ...]] = {}
         self.own: dict[SessionKey, OwnRun] = {}
         """What the workers read that collect by themselves."""
         self.collected: dict[SessionKey, Sequence[str]] = {}
@@ -75,40 +71,60 @@ class SessionStarter:
 
         Raises EngineError, DefinitionError (a lazy local source, a volume or a secret is missing).
         """
-        session = self.begin(key, files)
-        session.collect(self.collected.get(key, files), known_plugins(self._config))
+        setup, masking = self._setup(key, files)
+        self._paths[key] = setup.path
+        if self._early and (session := self._early.session(*self.container(key), setup)):
+            session.known = self._known
+            return session
+        session = self._begun(key, setup, masking)
+        session.collect(self.collected.get(key, files), self._known())
         return session
 
-    def begin(self, key: SessionKey, files: Sequence[str] = ()) -> Session:
+    def begin(self, key: SessionKey) -> Session:
         """Start a session whose worker has not been told yet what to collect. Raises as the call does."""
+        return self._begun(key, *self._setup(key, ()))
+
+    def row(self, key: SessionKey, files: Sequence[str]) -> Sequence[object] | None:
+        """Return what is kept for the next run of a session that collects `files`."""
+        told = None
+        if key in self._paths and _is_plain(key, self._config):
+            told = Told(definition=key.image.definition, files=tuple(files), path=self._paths[key])
+        return row(*self.container(key), told if self._early is None or self._early.trusts(told) else None)
+
+    def _setup(self, key: SessionKey, files: Sequence[str]) -> tuple[Setup, Masking]:
         self._check_volumes(key)
-        own_network = not key.network or self._workspace.engine.capabilities().own_network
-        variables, tools = self._workspace.network.for_sessions(own_network=own_network)
+        engine = self._workspace.engine
+        variables, tools = network_of(engine, self._workspace.network, connected=key.network)
         secrets = read_secrets(key.secrets, os.environ)
-        settings = settings_of(self._config)
-        data, removed = self._payload(key, tools)
-        setup = Setup(
-            payload=data,
-            removed=removed,
-            directories=(str(self._config.rootpath), str(self._config.invocation_params.dir), SOURCE_ROOT),
-            cwd=str(self._config.invocation_params.dir),
-            path=tuple(import_path(self._trees, SOURCE_ROOT)),
-            environment=self._variables(key, variables, secrets),
-            **self._command_line(key, files),
-            ini_names=tuple(ini_names()),
-            markers=tuple(self._config.getini("markers")),
-            rootdir=str(self._config.rootpath),
+        offered: dict[str, str] = {}
+        for result in self._config.hook.pytest_image_environment(config=self._config, image=key.image):
+            offered.update(result or {})
+        setup = setup_of(
+            self._config,
+            self._command_line(key, files),
+            files=self._payload(key, tools),
+            path=import_path(self._trees, SOURCE_ROOT),
+            variables=variables_of(
+                self._config,
+                engine,
+                variables,
+                key.image.definition,
+                connected=key.network,
+                offered=offered,
+                own={**secrets, **dict(key.environment)},
+            ),
             isolate=key.isolation == "test",
-            junit=_writes_junit(self._config),
-            coverage=settings,
-            width=_width(self._config),
-            blocked=(PLUGIN,) if settings else (),
-            inifile=str(self._config.inipath) if self._config.inipath else None,
         )
-        session = self._started(key, setup, Masking(secrets.values()))
-        session.known = lambda: known_plugins(self._config)
+        return setup, Masking(secrets.values())
+
+    def _begun(self, key: SessionKey, setup: Setup, masking: Masking) -> Session:
+        session = self._started(key, setup, masking)
+        session.known = self._known
         session.begin()
         return session
+
+    def _known(self) -> list[str]:
+        return known_plugins(self._config)
 
     def container(self, key: SessionKey) -> tuple[BuiltLayer, SessionSpec]:
         """Return what the container of a session is started of, and how, but for what it leases and mounts."""
@@ -139,8 +155,7 @@ class SessionStarter:
                 "describe": True,
                 "shows": own.shows,
             }
-        options = worker_options(self._config)
-        return {"args": tuple(files), "options": options, "plugins": tuple(options["plugins"])}
+        return command_line_of(self._config, files)
 
     def _check_volumes(self, key: SessionKey) -> None:
         """Refuse a volume that the project would be written into, where it would stay."""
@@ -166,17 +181,7 @@ class SessionStarter:
             raise
         return Session(container, setup, masking=masking, stopped=lease.release if lease else None)
 
-    def _variables(self, key: SessionKey, network: Mapping[str, str], secrets: SecretValues) -> SecretValues:
-        offered: dict[str, str] = {}
-        for result in self._config.hook.pytest_image_environment(config=self._config, image=key.image):
-            offered.update(result or {})
-        if only_shows(self._config):
-            offered["COLUMNS"] = str(_width(self._config))
-        host = self._workspace.engine.capabilities().host_address if key.network else ""
-        own = {**dict(key.environment), "IMAGEBUILD_IMAGE": key.image.definition, "IMAGEBUILD_HOST": host}
-        return SecretValues({**network, **environment(), **offered, **secrets, **own})
-
-    def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> tuple[bytes, tuple[str, ...]]:
+    def _payload(self, key: SessionKey, tools: Sequence[FileEntry]) -> Files:
         """Return the files that a container gets, and the paths of those that it loses.
 
         They are the same for every one of many of an image.
@@ -189,7 +194,7 @@ class SessionStarter:
             self._payloads[same] = self._packed(key.image, ground, tools)
         return self._payloads[same]
 
-    def _packed(self, image: Image, ground: Ground, tools: Sequence[FileEntry]) -> tuple[bytes, tuple[str, ...]]:
+    def _packed(self, image: Image, ground: Ground, tools: Sequence[FileEntry]) -> Files:
         found = self._projects.changes(ground)
         return payload(self._trees, image.local_sources, tools, there=found.same), found.removed
 
@@ -206,13 +211,7 @@ class SessionStarter:
         return Projects(self._workspace.builder, self._project)
 
 
-def _writes_junit(config: pytest.Config) -> bool:
-    """Tell whether this process writes a JUnit file: under xdist, its controller does, with no word from tests."""
-    return bool(config.getoption("xmlpath", None)) and not hasattr(config, "workerinput")
-
-
-def _width(config: pytest.Config) -> int:
-    """Return the width of the terminal, in characters."""
-    if config.pluginmanager.has_plugin("terminalreporter"):
-        return int(config.get_terminal_writer().fullwidth)
-    return shutil.get_terminal_size(fallback=(80, 24)).columns
+def _is_plain(key: SessionKey, config: pytest.Config) -> bool:
+    """Say whether the worker of a session is told nothing but what the run and the definition say."""
+    special = (key.environment, key.secrets, key.volumes, key.gpu, key.collects, key.image.local_sources)
+    return not any(special) and not config.hook.pytest_image_environment.get_hookimpls()
