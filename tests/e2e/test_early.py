@@ -24,10 +24,12 @@ import time
 import pytest
 from pytest_imagebuild import Image
 
-folder = pathlib.Path(__file__).parent
-on_the_host = (folder / "waits").exists()
-while on_the_host and not (folder / "go").exists():
+signals = pathlib.Path("{signals}")
+on_the_host = (signals / "waits").exists()
+while on_the_host and not (signals / "go").exists():
     time.sleep(0.05)
+if not signals.exists():
+    pathlib.Path("/collected").touch()
 
 @pytest.mark.image(Image.from_registry("{base}").env({{"NONCE": "{nonce}"}}){marker})
 def test_inside():
@@ -36,24 +38,31 @@ def test_inside():
 
 
 @pytest.fixture
-def waiting(project: pytest.Pytester, base: OwnBase, nonce: str) -> Path:
-    """Return the file that lets the second run of the project collect; its first run is over."""
-    _write(project, base, nonce)
+def waiting(project: pytest.Pytester, base: OwnBase, nonce: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file that lets the second run of the project collect; its first run is over.
+
+    No container has it, nor the folder that it is in.
+    """
+    signals = tmp_path_factory.mktemp("signals")
+    _write(project, base, nonce, signals)
     ran = project.run("env", "python", "-m", "pytest", "-p", "no:cacheprovider", *WITH_CACHE, timeout=TIMEOUT)
     ran.assert_outcomes(passed=1)
-    (project.path / "waits").touch()
-    return project.path / "go"
+    (signals / "waits").touch()
+    return signals / "go"
 
 
-def _write(project: pytest.Pytester, base: OwnBase, nonce: str, *, marker: str = "", body: str = "pass") -> None:
-    project.makepyfile(WAITS.format(base=base.reference, nonce=nonce, marker=marker, body=body))
+def _write(
+    project: pytest.Pytester, base: OwnBase, nonce: str, signals: Path, *, marker: str = "", body: str = "pass"
+) -> None:
+    project.makepyfile(WAITS.format(base=base.reference, nonce=nonce, signals=signals, marker=marker, body=body))
 
 
 def test_the_container_starts_before_the_tests_are_collected_and_is_the_one_that_runs_them(
     project: pytest.Pytester, engine: EngineUnderTest, waiting: Path, nonce: str
 ) -> None:
     with engine.events() as events, Running(project.path, *WITH_CACHE) as run:
-        _early(events, run)
+        (early,) = _early(events, run)
+        wait_until("the worker to collect", lambda: engine.has_file(early, "/collected"), timeout=TIMEOUT)
         waiting.touch()
         assert run.wait(TIMEOUT) == 0, run.output
 
@@ -61,11 +70,45 @@ def test_the_container_starts_before_the_tests_are_collected_and_is_the_one_that
     assert engine.remains(nonce) == []
 
 
+def test_a_worker_that_has_collected_other_files_is_not_taken(
+    project: pytest.Pytester, engine: EngineUnderTest, waiting: Path, nonce: str
+) -> None:
+    with engine.events() as events, Running(project.path, *WITH_CACHE) as run:
+        (early,) = _early(events, run)
+        wait_until("the worker to collect", lambda: engine.has_file(early, "/collected"), timeout=TIMEOUT)
+        project.makefile(".txt", "comes while pytest collects")
+        waiting.touch()
+        assert run.wait(TIMEOUT) == 0, run.output
+
+        assert len(events.created()) == 2
+        assert early in events.ended()
+    assert engine.remains(nonce) == []
+
+
+@pytest.mark.parametrize(
+    ("marker", "body"),
+    [
+        (', env={"SAID": "by the marker"}', 'import os; assert os.environ["SAID"] == "by the marker"'),
+        (', isolation="test"', "pass"),
+    ],
+    ids=["told by its marker", "alone"],
+)
+def test_the_next_run_of_whatever_a_marker_says_is_as_the_first(
+    project: pytest.Pytester, engine: EngineUnderTest, waiting: Path, base: OwnBase, nonce: str, marker: str, body: str
+) -> None:
+    waiting.touch()
+    _write(project, base, nonce, waiting.parent, marker=marker, body=body)
+    for _ in range(3):
+        with Running(project.path, *WITH_CACHE) as run:
+            assert run.wait(TIMEOUT) == 0, run.output
+    assert engine.remains(nonce) == []
+
+
 def test_one_that_does_not_fit_any_more_is_not_taken(
     project: pytest.Pytester, engine: EngineUnderTest, waiting: Path, base: OwnBase, nonce: str
 ) -> None:
     body = 'assert open("/proc/net/route").read().count(chr(10)) <= 1'
-    _write(project, base, nonce, marker=", network=False", body=body)
+    _write(project, base, nonce, waiting.parent, marker=", network=False", body=body)
 
     with engine.events() as events, Running(project.path, *WITH_CACHE) as run:
         (early,) = _early(events, run)
