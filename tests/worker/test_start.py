@@ -13,13 +13,14 @@ import pytest
 from live_worker import Makes, tar
 
 from pytest_imagebuild.session.session import WorkerFailedToStart
+from pytest_imagebuild.worker.protocol import PROTOCOL
 
 
 def test_the_worker_says_what_it_is(worker: Makes) -> None:
     live = worker("def test_it(): pass").start()
     live.run("test_it.py::test_it")
 
-    assert live.session.ready.protocol == 2
+    assert live.session.ready.protocol == PROTOCOL
     assert live.session.ready.python.startswith("3.")
     assert live.session.ready.pytest[0].isdigit()
     assert live.session.collected.items == 1
@@ -129,10 +130,11 @@ def test_an_error_while_pytest_configures_comes_with_its_traceback(worker: Makes
 
 
 def test_another_version_of_the_protocol_is_refused(worker: Makes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_imagebuild.session.setup.PROTOCOL", 3)
+    monkeypatch.setattr("pytest_imagebuild.session.setup.PROTOCOL", PROTOCOL + 1)
     live = worker("def test_it(): pass").start()
 
-    with pytest.raises(WorkerFailedToStart, match="The controller speaks version 3 of the protocol, this worker 2"):
+    told = f"The controller speaks version {PROTOCOL + 1} of the protocol, this worker {PROTOCOL}"
+    with pytest.raises(WorkerFailedToStart, match=told):
         live.run("test_it.py::test_it")
 
 
