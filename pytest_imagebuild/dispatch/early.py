@@ -10,8 +10,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -83,17 +84,16 @@ class EarlyContainers:
 
     def keep(self, wanted: Iterable[_Wanted]) -> None:
         """End the containers that are none of `wanted`."""
-        kept = [begun for one in wanted if (begun := self._pop(one)) is not None]
-        unwanted, self._waiting = self._waiting, kept
+        kept = filter(None, [self._pop(partial(_fits, one)) for one in wanted])
+        unwanted, self._waiting = self._waiting, [*kept]
         for begun in unwanted:
             self._pool.submit(_end, begun)
 
     def take(self, layer: BuiltLayer, spec: SessionSpec) -> Container | None:
         """Return a container that was started of `layer` as `spec` says, None if there is none."""
-        begun = self._pop((layer, spec), collecting=False)
-        if begun is not None:
-            with suppress(EngineError):
-                return begun.container.result()
+        begun = self._pop(lambda begun: _fits((layer, spec), begun) and begun.session is None)
+        with suppress(EngineError):
+            return begun.container.result() if begun is not None else None
         return None
 
     def session(self, layer: BuiltLayer, spec: SessionSpec, setup: Setup) -> Session | None:
@@ -101,15 +101,15 @@ class EarlyContainers:
 
         One that was told something else is ended.
         """
-        begun = self._pop((layer, spec), collecting=True)
-        if begun is None or begun.session is None:
-            return None
-        if begun.setup != setup:
-            self._refused.append(begun.told)
-            self._pool.submit(_end, begun)
+        begun = self._pop(lambda begun: _fits((layer, spec), begun) and begun.setup == setup)
+        if begun is None:
+            begun = self._pop(lambda begun: _fits((layer, spec), begun) and begun.session is not None)
+            if begun is not None:
+                self._refused.append(begun.told)
+                self._pool.submit(_end, begun)
             return None
         with suppress(EngineError):
-            return begun.session.result()
+            return begun.session.result() if begun.session is not None else None
         return None
 
     def trusts(self, told: Told | None) -> bool:
@@ -121,12 +121,11 @@ class EarlyContainers:
         self.keep(())
         self._pool.shutdown()
 
-    def _pop(self, wanted: _Wanted, *, collecting: bool | None = None) -> _Begun | None:
-        for begun in tuple(self._waiting):
-            if begun.wanted == wanted and collecting in (None, begun.session is not None):
-                with suppress(ValueError):  # somebody else was faster
-                    self._waiting.remove(begun)
-                    return begun
+    def _pop(self, fits: Callable[[_Begun], bool]) -> _Begun | None:
+        for begun in filter(fits, tuple(self._waiting)):
+            with suppress(ValueError):  # somebody else was faster
+                self._waiting.remove(begun)
+                return begun
         return None
 
 
@@ -140,17 +139,17 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
         return None
     with suppress(EngineError, OSError):
         engine = choose_engine(options.engine, run=run_identity(config), cache_dir=options.cache_dir)
-        try:
+        with ExitStack() as undo:
+            undo.callback(engine.close)
             early = EarlyContainers(engine, rows)
-        except BaseException:
-            engine.close()
-            raise
-        early.let_start()
-        from pytest_imagebuild.dispatch.telling import telling  # noqa: PLC0415
+            undo.callback(early.close)
+            early.let_start()
+            from pytest_imagebuild.dispatch.telling import telling  # noqa: PLC0415 - while the containers start
 
-        # What is wrong is told when it is needed.
-        with suppress(ImageBuildError, OSError):
-            early.tell(telling(config, options, engine))
+            # What is wrong is told when it is needed.
+            with suppress(ImageBuildError, OSError):
+                early.tell(telling(config, options, engine))
+            undo.pop_all()
         return early
     return None
 
@@ -193,6 +192,10 @@ def _read_told(worker: object) -> Told | None:
         case [str(definition), list(files), list(path)]:
             return Told(definition=definition, files=tuple(map(str, files)), path=tuple(map(str, path)))
     return None
+
+
+def _fits(wanted: _Wanted, begun: _Begun) -> bool:
+    return begun.wanted == wanted
 
 
 def _collecting(container: Future[Container], setup: Setup, files: Sequence[str]) -> Session:

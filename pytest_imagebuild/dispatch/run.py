@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 import pytest
@@ -258,8 +257,7 @@ class Run:
             ]
             # Which of its items an xdist worker will run, nobody knows yet.
             first = sound[: 1 if self._is_worker else AT_ONCE]
-            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="imagebuild-project") as pool:
-                containers = list(pool.map(starter.container, first))
+            containers = starter.containers(first)
             if self._early:
                 self._early.keep(containers)
             dispatcher.start(first)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +30,7 @@ from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import SessionSpec
-from pytest_imagebuild.errors import DefinitionError
+from pytest_imagebuild.errors import DefinitionError, ImageBuildError
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.masking import Masking
 from pytest_imagebuild.plan.context import SOURCE_ROOT
@@ -137,13 +139,24 @@ class SessionStarter:
         )
         return self._ground(key).layer, spec
 
+    def containers(self, keys: Sequence[SessionKey]) -> list[tuple[BuiltLayer, SessionSpec]]:
+        """Return what `container` does of each, found or made side by side."""
+        with suppress(OSError):
+            self._projects  # noqa: B018 - from here on, several threads want it
+        with ThreadPoolExecutor(thread_name_prefix="imagebuild-project") as pool:
+            return list(pool.map(self.container, keys))
+
     def _ground(self, key: SessionKey) -> Ground:
         below = self._built[key.image]
         root = self._project.root
         # What a volume hides is written into the volume.
         if any(Path(path).is_relative_to(root) for path, _ in key.volumes):
             return Ground(below)
-        return self._projects.ground(below, key.image.label)
+        try:
+            return self._projects.ground(below, key.image.label)
+        except (ImageBuildError, OSError):
+            # A session that is sent all of it says why.
+            return Ground(below)
 
     def _command_line(self, key: SessionKey, files: Sequence[str]) -> dict[str, Any]:
         if key.collects:

@@ -183,3 +183,13 @@ def test_a_volume_in_the_project_hides_no_file(project: Inner, engine: EngineUnd
     )
     assert inside(run(project)).keys() == on_host(project).keys()
     assert kept(engine, project) == {}
+
+
+def test_a_project_that_is_too_large_is_an_error_of_its_tests(project: Inner, engine: EngineUnderTest) -> None:
+    with (project.folder / "huge.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    ran = project.run("-p", "no:cacheprovider")
+    assert "2 errors" in ran.out, ran.text
+    assert f"The project tree {project.folder} is larger than 512 MiB" in ran.out
+    assert "INTERNALERROR" not in ran.text
+    assert kept(engine, project) == {}
