@@ -134,7 +134,8 @@ start_engine() {
     say "starting the engine '$name'"
     mkdir -p "$home"
     # Files of our own, so that the machine's /etc/docker and /etc/containerd stay out.
-    echo '{}' > "$home/daemon.json"
+    # A registry that tests make fail is not asked for a minute.
+    echo '{"max-download-attempts": 2}' > "$home/daemon.json"
     printf 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n' > "$home/containerd.toml"
     # A bridge without an address of its own takes the lowest of its ports': it would change as containers come and go,
     # and those that knew the old one would be without network for up to a minute.

@@ -174,6 +174,10 @@ class Bases:
             raise _RegistryError(explain(error)) from error
 
 
+_DAMAGED = ("verification failed", "unexpected EOF", "short read", "size validation")
+"""What the daemon says of content that is not what its digest promises, or that breaks off."""
+
+
 def _login(credentials: Credentials | None) -> dict[str, str] | None:
     """Return what docker-py sends; None lets it look into the Docker config."""
     return None if credentials is None else {"username": credentials.username, "password": credentials.password}
@@ -212,6 +216,8 @@ def _refusal(reference: str, registry: str, said: str, log_in: str) -> str:
 
 def _cannot_pull(reference: str, pin: BasePin, registry: str, said: str, log_in: str) -> str:
     asked = f"{reference} is pinned to {pin.digest}, which was asked of {registry}"
+    if any(text in said for text in _DAMAGED):
+        return f"{asked}; it gave: {said}. Try again; if it stays so, the registry or a proxy on the way is damaged."
     if means_unreachable(said):
         return f"{asked}; it cannot be reached: {said}. Connect, or pin anew with --image-lock-upgrade={reference}."
     return f"{asked}; it answered: {said}. Pin anew with --image-lock-upgrade={reference}, or {log_in}."
