@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -268,6 +270,33 @@ def test_closing_the_engine_stops_what_it_started(tmp_path: Path, base: BuiltLay
     assert list((tmp_path / "runs").iterdir()) == []
     service.stop()
     engine.close()
+
+
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_no_container_of_a_step_is_left_when_the_engine_is_closed(
+    tmp_path: Path, base: BuiltLayer, command: str
+) -> None:
+    run = uuid.uuid4().hex
+    engine = DockerEngine(run=run, cache_dir=tmp_path)
+    labels = LayerLabels(key=run, parent=base.labels.key, generation="", run=run, namespace=run)
+    with contextlib.suppress(CommandFailed):
+        engine.build(base, Work(commands=(command,)), labels, print)
+    engine.drop(run)
+    engine.close()
+    api = docker.from_env().api
+    assert api.containers(all=True, filters={"label": f"imagebuild.run={run}"}) == []
+    assert api.images(all=True, filters={"label": f"imagebuild.run={run}"}) == []
+
+
+def test_a_layer_that_was_removed_right_after_it_was_made_is_an_error_that_says_so(
+    engine: DockerEngine, base: BuiltLayer
+) -> None:
+    key = uuid.uuid4().hex
+    labels = LayerLabels(key=key, parent=base.labels.key, generation="", run=RUN, namespace=key)
+    layer = engine.build(base, Work(), labels, print)
+    engine.drop(key)
+    with pytest.raises(EngineError, match=r"the image sha256:\w+ is gone: something removed it; run again to build it"):
+        engine.build(layer, Work(commands=("true",)), labels, print)
 
 
 def test_a_container_that_is_killed_from_outside(engine: DockerEngine, base: BuiltLayer) -> None:

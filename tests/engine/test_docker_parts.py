@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
+import docker.errors
 import pytest
 
 from pytest_imagebuild.engines.docker.channel import AttachChannel
 from pytest_imagebuild.engines.docker.marks import repository, seconds, tag
+from pytest_imagebuild.engines.docker.removing import Removals
 from pytest_imagebuild.engines.docker.stream import STDERR, STDOUT, AttachStream
 from pytest_imagebuild.engines.lines import LineReader, Tail
 from pytest_imagebuild.engines.owner import Owner
@@ -272,6 +275,27 @@ def test_a_quoted_text_stays_as_it_is(execute: Execute, text: str) -> None:
 def test_a_command_that_no_shell_can_hold_is_refused() -> None:
     with pytest.raises(EngineError, match="holds a NUL byte"):
         quote("a\0b")
+
+
+def test_a_container_is_removed_beside_what_is_done_next() -> None:
+    api, going = mock.Mock(), threading.Event()
+    api.remove_container.side_effect = lambda *_, **__: going.wait(10)
+    removals = Removals(api)
+    removals.begin("one")
+    removals.begin("two")
+    assert not going.is_set()
+    going.set()
+    removals.settle()
+    removals.close()
+    removals.begin("late")
+    assert [call.args for call in api.remove_container.call_args_list] == [("one",), ("two",), ("late",)]
+
+
+def test_a_container_that_cannot_be_removed_spoils_nothing_that_was_made_in_it() -> None:
+    removals = Removals(mock.Mock(remove_container=mock.Mock(side_effect=docker.errors.APIError("no"))))
+    removals.begin("one")
+    removals.settle()
+    removals.remove("two")
 
 
 def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:

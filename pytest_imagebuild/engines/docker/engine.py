@@ -19,7 +19,7 @@ from pytest_imagebuild.engines.docker.pulled import Pulled
 from pytest_imagebuild.engines.docker.store import Store
 from pytest_imagebuild.engines.docker.sweep import left_over, remove_remnant, sweep, unused_bases
 from pytest_imagebuild.engines.docker.volumes import Volumes
-from pytest_imagebuild.engines.docker.work import Host, Workshop, remove
+from pytest_imagebuild.engines.docker.work import Host, Workshop
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
@@ -127,22 +127,22 @@ class DockerEngine:
         """Remove every layer of a throw-away namespace."""
         if not namespace:
             raise EngineError("the layers of the cache are not thrown away as a whole")
-        self._open().store.drop(namespace)
+        self._settled().store.drop(namespace)
 
     def stored(self) -> Sequence[StoredLayer]:
         """Return every finished layer of the cache proper, with the bytes that each holds."""
-        opened = self._open()
+        opened = self._settled()
         return stored_layers(opened.connection.client.api, opened.pulled)
 
     def remnants(self) -> Sequence[Remnant]:
         """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
-        opened = self._open()
+        opened = self._settled()
         api = opened.connection.client.api
         return [*left_over(api, opened.owner), *unused_bases(api, opened.pulled)]
 
     def remove(self, item: StoredLayer | Remnant) -> int | None:
         """Remove it and return the bytes freed; None where it stays."""
-        opened = self._open()
+        opened = self._settled()
         api = opened.connection.client.api
         if isinstance(item, Remnant):
             return remove_remnant(api, item)
@@ -150,7 +150,7 @@ class DockerEngine:
 
     def volumes(self) -> Sequence[StoredVolume]:
         """Return every named volume, sorted by name."""
-        return self._open().volumes.stored()
+        return self._settled().volumes.stored()
 
     def has_volume(self, name: str) -> bool:
         """Say whether there is a named volume of that name."""
@@ -162,7 +162,7 @@ class DockerEngine:
 
     def remove_volume(self, name: str) -> int | None:
         """Remove a named volume and return the bytes freed; None where a container has it mounted."""
-        return self._open().volumes.remove(name)
+        return self._settled().volumes.remove(name)
 
     def load(self, archive: Path, name: str, output: Output) -> tuple[str, ...]:
         """Bring the images of an archive into the engine; return the references under which they are found."""
@@ -188,6 +188,12 @@ class DockerEngine:
         config = opened.store.config(image)
         with opened.workshop.done(image, config, work, output) as (container, _):
             return opened.store.commit(container, config, work.config, labels)
+
+    def _settled(self) -> _Opened:
+        """Return what there is, once the containers are gone that have done their work: they keep what they use."""
+        opened = self._open()
+        opened.workshop.settle()
+        return opened
 
     def _open(self) -> _Opened:
         with self._opening:
@@ -253,8 +259,7 @@ class _Opened:
                 self._launcher.stop_all()
             if "dockerfiles" in vars(self):
                 self.dockerfiles.close()
-            for working in tuple(self.workshop.containers):
-                remove(self.connection.client.api, working)
+            self.workshop.close()
             self.volumes.close()
         finally:
             self.owner.release()

@@ -15,7 +15,7 @@ from testcontainers.core.exceptions import ContainerConnectException
 from testcontainers.core.labels import create_labels
 
 from pytest_imagebuild.engines.docker.connection import LOST
-from pytest_imagebuild.engines.docker.work import remove
+from pytest_imagebuild.engines.docker.removing import remove_container
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +74,7 @@ class NativeContainer(DockerContainer):
     def stop(self, force: bool = True, delete_volume: bool = True) -> None:  # noqa: ARG002
         """Kill and remove it. The client stays open: it belongs to the engine."""
         if self._container is not None:
-            remove(self.get_docker_client().client.api, self.name)
+            remove_container(self.get_docker_client().client.api, self.name)
 
 
 def start_ryuk_if_present(connection: Connection) -> None:

@@ -14,8 +14,8 @@ from pytest_imagebuild.engines.docker.channel import AttachChannel
 from pytest_imagebuild.engines.docker.connection import HOST_NAME, LOOK, LOST, engine_errors
 from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
 from pytest_imagebuild.engines.docker.natives import NativeContainer
+from pytest_imagebuild.engines.docker.removing import remove_container
 from pytest_imagebuild.engines.docker.stream import AttachStream
-from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import ExitStatus, SessionSpec
 
@@ -54,7 +54,7 @@ def start_session(launcher: Launcher, layer: BuiltLayer, spec: SessionSpec) -> S
     )
     with engine_errors("start a session container"), contextlib.ExitStack() as undo:
         name = native.create()
-        undo.callback(remove, client.api, name)
+        undo.callback(remove_container, client.api, name)
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         stream = AttachStream(client.api.attach_socket(name, params=params))
         undo.callback(stream.close)
@@ -105,7 +105,7 @@ class SessionContainer:
         self._stopped = True
         self._channel.close()
         try:
-            remove(self._api, self._container)
+            remove_container(self._api, self._container)
         finally:
             self._launcher.running.discard(self)
 

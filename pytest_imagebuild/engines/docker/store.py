@@ -17,7 +17,7 @@ from pytest_imagebuild.engines.docker.marks import (
     tag,
     to_image_labels,
 )
-from pytest_imagebuild.engines.docker.removing import remove_image
+from pytest_imagebuild.engines.docker.removing import gone, remove_image
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerIndex, LayerLabels
 from pytest_imagebuild.engines.work import ConfigChange
 from pytest_imagebuild.errors import EngineError
@@ -67,7 +67,7 @@ class Store:
         if image not in self._configs:
             found = self.inspect(image)
             if found is None:
-                raise EngineError(f"the image {image} is gone: something removed it; run again to build it")
+                raise gone(image)
             self._configs[image] = found.get("Config") or {}
         return self._configs[image]
 
@@ -95,9 +95,11 @@ class Store:
         return self._kept(name, make(name, to_image_labels(labels, self._owner)))
 
     def _kept(self, name: str, image: str) -> BuiltLayer:
-        layer = layer_from_inspect(self.inspect(image) or {"Config": {}})
+        found = self.inspect(image) or {"Config": {}}
+        layer = layer_from_inspect(found)
         if layer is None:
             raise EngineError(f"the layer {name} is gone right after it was made; is something pruning images?")
+        self._configs[layer.reference] = found["Config"]
         return layer
 
     def drop(self, namespace: str) -> int:

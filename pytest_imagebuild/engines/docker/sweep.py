@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
-from pytest_imagebuild.engines.docker.removing import remove_image
+from pytest_imagebuild.engines.docker.removing import remove_container, remove_image
 from pytest_imagebuild.engines.docker.volumes import discard
-from pytest_imagebuild.engines.docker.work import remove
 from pytest_imagebuild.engines.generations import replaced
 from pytest_imagebuild.engines.layers import Remnant
 from pytest_imagebuild.engines.owner import LOCK
@@ -103,7 +102,7 @@ def remove_remnant(api: APIClient, remnant: Remnant) -> int | None:
     """Remove it by the name that it was listed under; return the bytes freed, None where it stays or was gone."""
     kind, _, name = remnant.name.partition(" ")
     if kind == _CONTAINER:
-        remove(api, name)
+        remove_container(api, name)
         return remnant.size
     if kind == _VOLUME:
         return remnant.size if discard(api, name) else None

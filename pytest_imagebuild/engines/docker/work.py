@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, ImageNotFound
 from docker.types import DeviceRequest, LogConfig
 
 from pytest_imagebuild.engines.configuration import shell_of, workdir_of
 from pytest_imagebuild.engines.docker import files
-from pytest_imagebuild.engines.docker.connection import LOOK, LOST, engine_errors, explain
+from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.gpus import Gpus
 from pytest_imagebuild.engines.docker.limits import limits_of, ran_out_of_memory
+from pytest_imagebuild.engines.docker.removing import Removals, gone, remove_container
 from pytest_imagebuild.engines.docker.stream import STDERR, AttachStream
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.protocol import Output
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from pytest_imagebuild.engines.docker.volumes import Volumes
 
-__all__ = ["Host", "Workshop", "remove"]
+__all__ = ["Host", "Workshop"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ class _Placed:
 
 
 class Workshop:
-    """Makes containers that work. `containers` holds the ids of those that are there, to be removed at a sudden end."""
+    """Makes containers that work. `containers` holds the ids of those at work, to be removed at a sudden end."""
 
     def __init__(self, api: APIClient, host: Host, gpus: Gpus, labels: Mapping[str, str], volumes: Volumes) -> None:
         self._api = api
@@ -79,6 +80,7 @@ class Workshop:
         self._gpus = gpus
         self._labels = dict(labels)
         self._volumes = volumes
+        self._removals = Removals(api)
         self.containers: set[str] = set()
 
     @contextlib.contextmanager
@@ -87,7 +89,7 @@ class Workshop:
     ) -> Iterator[tuple[str, bytes]]:
         """Execute `work`; yield the id of the ended container, and its standard output where `show` is false.
 
-        `parent` is the configuration of `image`. The container is gone afterwards.
+        `parent` is the configuration of `image`. The container is gone afterwards, or is going: see `settle`.
         """
         with self._container(image, parent, work) as container:
             placed = self._place(container, parent, work)
@@ -95,27 +97,42 @@ class Workshop:
             result = self._execute(container, work, placed, shell, output, show=show) if work.commands else b""
             yield container, result
 
+    def settle(self) -> None:
+        """Wait until the containers that have done their work are gone."""
+        self._removals.settle()
+
+    def close(self) -> None:
+        """Remove the containers that there are, also those that work."""
+        self._removals.close()
+        for working in tuple(self.containers):
+            remove_container(self._api, working)
+
     @contextlib.contextmanager
     def _container(self, image: str, parent: Mapping[str, Any], work: Work) -> Iterator[str]:
         mounts = self._volumes.mounts(work.volumes if work.commands else ())
         # The user of the container would be committed where the parent names none, so it is given only where one is.
         with engine_errors("create a container to work in"):
-            container = self._api.create_container(
-                image,
-                entrypoint=["/bin/sh"],
-                stdin_open=True,
-                user="0:0" if parent.get("User") else None,
-                labels=self._labels,
-                host_config=self._host.working(self._api, work, mounts, self._gpus.requests(work.gpus)),
-            )["Id"]
+            try:
+                container = self._api.create_container(
+                    image,
+                    entrypoint=["/bin/sh"],
+                    stdin_open=True,
+                    user="0:0" if parent.get("User") else None,
+                    labels=self._labels,
+                    host_config=self._host.working(self._api, work, mounts, self._gpus.requests(work.gpus)),
+                )["Id"]
+            except ImageNotFound as error:
+                raise gone(image) from error
         self.containers.add(container)
         try:
             yield container
-        finally:
+        except BaseException:
+            # It may still run, with what the step was lent.
             self.containers.discard(container)
-            # What went wrong before is worth more than this; the next sweep finds what stays.
-            with contextlib.suppress(EngineError):
-                remove(self._api, container)
+            self._removals.remove(container)
+            raise
+        self._removals.begin(container)
+        self.containers.discard(container)
 
     def _execute(
         self, container: str, work: Work, placed: _Placed, shell: Sequence[str], output: Output, *, show: bool
@@ -178,19 +195,6 @@ class Workshop:
             for number, data in frames or ():
                 reader.feed(data, error=number == STDERR)
         return timed_out
-
-
-def remove(api: APIClient, container: str) -> None:
-    """Kill and remove a container, with its volumes. One that is gone, or is just going, is as good."""
-    try:
-        api.remove_container(container, v=True, force=True)
-    except NotFound:
-        pass
-    except APIError as error:
-        if error.status_code != 409:
-            raise EngineError(f"Docker refused to remove a container: {explain(error)}") from error
-    except (DockerException, *LOST) as error:
-        raise EngineError(f"Docker was lost while it should remove a container: {explain(error)}. {LOOK}") from error
 
 
 def _folders(work: Work, parent: Mapping[str, Any]) -> Iterator[str]:
