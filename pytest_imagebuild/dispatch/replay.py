@@ -38,7 +38,16 @@ def _failed_subtests_key() -> pytest.StashKey[dict[Any, int]] | None:
     return getattr(subtests, "failed_subtests_key", None)
 
 
+def _structured_id() -> type | None:
+    try:
+        from _pytest.nodeid import NodeId  # noqa: PLC0415 - since pytest 9.2
+    except ImportError:
+        return None
+    return NodeId
+
+
 _FAILED_SUBTESTS = _failed_subtests_key()
+_NODE_ID = _structured_id()
 
 
 class _Writer(Protocol):
@@ -56,6 +65,7 @@ class Replay:
         self._config = config
         self._label = label
         self._names = names
+        self._keywords: Mapping[str, Any] = {}
         self.live: bool = config.getoption("capture") != "fd" or config.getoption("setupshow", False)
         """Whether output goes to the terminal as it comes, between the words of the reports."""
 
@@ -63,7 +73,7 @@ class Replay:
         """Yield the reports that a message about `item` brings. Raises what ended the whole run."""
         match message:
             case Report(data=data):
-                report = self._native(data)
+                report = self._native(data, item)
                 if report.failed and "_subtest.context" in data:
                     self._count_failed_subtest(item, report)
                 yield report
@@ -135,16 +145,30 @@ class Replay:
             # As the fixture does: by the node id, so that the reports of the item find it.
             file.node_reporter(self._names.get(message.item, message.item)).add_attribute(message.name, message.value)
 
-    def _native(self, data: Mapping[str, Any]) -> pytest.TestReport:
+    def _native(self, data: Mapping[str, Any], item: pytest.Item | None = None) -> pytest.TestReport:
         """Return the report as an object of pytest's; a kind that nothing here knows becomes a plain one."""
         values = {**data, "nodeid": self._names.get(data["nodeid"], data["nodeid"])}
         report = self._own_kind(values) if "_report_type" in values else None
         if report is None:
             values = {name: value for name, value in values.items() if not name.startswith("_")}
+            if item is not None and values["nodeid"] == item.nodeid:
+                self._share(values, item)
             report = self._unserialized({**values, "$report_type": "TestReport"})
         if isinstance(report.longrepr, str) and "\n" in report.longrepr:
             report.longrepr = _Text(report.longrepr)
         return report
+
+    def _share(self, values: dict[str, Any], item: pytest.Item) -> None:
+        """Let a report have what its item and the reports before it have already: pytest keeps all of them."""
+        structured = getattr(item, "id", None)
+        if _NODE_ID is not None and isinstance(structured, _NODE_ID) and str(structured) == item.nodeid:
+            values["nodeid"] = structured
+        if values["location"] == item.location:
+            values["location"] = item.location
+        if values["keywords"] != self._keywords:
+            own = dict.fromkeys(item.keywords, 1)
+            self._keywords = own if own == values["keywords"] else values["keywords"]
+        values["keywords"] = self._keywords
 
     def _own_kind(self, values: Mapping[str, Any]) -> pytest.TestReport | None:
         """Return a report of a kind that a plugin added, None if no plugin here knows it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from pytest_imagebuild.image.secret import Secret
 from pytest_imagebuild.image.volume import Mounted, mounted_at, mounted_twice
 from pytest_imagebuild.worker.marker import image_of
 
-__all__ = ["Request", "SessionKey", "plain_nodeid", "request_of"]
+__all__ = ["Request", "SessionKey", "plain_nodeid", "request_of", "requests_of"]
 
 ARGUMENTS = ("gpu", "cpu", "memory", "timeout", "env", "secrets", "volumes", "network", "isolation")
 
@@ -83,6 +83,15 @@ def request_of(item: pytest.Item) -> Request | None:
         ),
         timeout=_timeout(item, marker.kwargs),
     )
+
+
+def requests_of(items: Iterable[pytest.Item]) -> dict[pytest.Item, Request]:
+    """Return what items ask for, without those that run on the host. Equal requests are one.
+
+    Raises pytest.UsageError.
+    """
+    known: dict[Request, Request] = {}
+    return {item: known.setdefault(request, request) for item in items if (request := request_of(item))}
 
 
 def plain_nodeid(item: pytest.Item) -> str:

@@ -16,7 +16,7 @@ from pytest_imagebuild.dispatch.early import EarlyContainers, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
 from pytest_imagebuild.dispatch.replay import SUMMARIES
-from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
+from pytest_imagebuild.dispatch.requests import Request, SessionKey, requests_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
@@ -82,7 +82,7 @@ class Run:
         Raises pytest.UsageError; in an xdist worker, which that would kill, every marked item fails with it instead.
         """
         try:
-            requests = {item: request for item in items if (request := request_of(item))}
+            requests = requests_of(items)
             self.labels = _labels(requests)
             if requests:
                 requests = self._with_gpus(requests)

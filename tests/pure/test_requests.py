@@ -6,7 +6,7 @@ import pytest
 from doubles import plugin_arguments
 
 from pytest_imagebuild import Image, Volume
-from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of
+from pytest_imagebuild.dispatch.requests import Request, SessionKey, request_of, requests_of
 
 pytest_plugins = ["pytester"]
 
@@ -227,3 +227,11 @@ def test_a_session_is_shared_only_by_tests_with_the_same_secret_values(pytester:
     assert len({one, *others}) == 4
     assert "value" not in repr(one)
     assert others[-1] == session()
+
+
+def test_tests_that_ask_for_the_same_have_one_request(pytester: pytest.Pytester) -> None:
+    two_more = "\n\n@pytest.mark.image(SLIM)\ndef test_same():\n    pass\n\ndef test_of_the_host():\n    pass\n"
+    one, same, host = items(pytester, SOURCE.format(arguments="SLIM") + two_more)
+    found = requests_of([one, same, host])
+    assert list(found) == [one, same]
+    assert found[one] is found[same]
