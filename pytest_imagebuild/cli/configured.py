@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from pytest_imagebuild.worker.arguments import accept, unread
 __all__ = ["Probe", "opened", "options_of", "probe"]
 
 OUTPUT_LINES = 20
+_PLUGIN = "pytest_imagebuild.plugin"
 
 
 @dataclass(eq=False)  # pytest keeps plugins in sets
@@ -45,6 +46,7 @@ class Probe:
         self, early_config: pytest.Config, parser: pytest.Parser, args: list[str]
     ) -> Generator[None, object, object]:
         """Note the images of folders; pass over what only they know, as nothing runs in them."""
+        _bring_plugin(early_config, parser, args)
         with parsed_so_far(early_config):
             self._places = Places.load(named_images(early_config))
         tolerate(early_config.pluginmanager, self._places)
@@ -119,6 +121,14 @@ def opened(options: Options) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+def _bring_plugin(config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> None:
+    """Load the plugin itself where pytest does not: without entry points, or with `-p no:imagebuild`."""
+    manager = config.pluginmanager
+    if not any(map(manager.has_plugin, ("imagebuild", _PLUGIN))):
+        manager.import_plugin(_PLUGIN)
+        config.known_args_namespace = parser.parse_known_args(args, namespace=config.known_args_namespace)
 
 
 def _described(flag: str) -> dict[str, Any]:

@@ -50,6 +50,24 @@ def test_build_builds_an_image_by_its_name_and_prints_what_the_engine_knows_it_b
     assert "built 0" in second.stdout.str()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
+        ("PYTEST_ADDOPTS", "-p no:imagebuild"),
+        ("PYTEST_ADDOPTS", "-p imagebuild"),
+    ],
+)
+def test_the_command_brings_the_plugin_where_pytest_does_not_load_it(
+    images: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    images.makeini("[pytest]\naddopts = --strict-markers --strict-config\nimage = definitions.py:small\n")
+    monkeypatch.setenv(variable, value)
+    for arguments in (["build", "definitions.py:small"], ["lock"]):
+        result = command(images, *arguments)
+        assert (result.ret, result.stderr.str()) == (0, "")
+
+
 def test_build_of_what_fails_says_why_and_ends_with_one(images: pytest.Pytester, engine: EngineUnderTest) -> None:
     result = command(images, "build", "definitions.py:broken", "definitions.py:small")
     assert result.ret == 1
