@@ -91,6 +91,7 @@ class ImageBuilder:
         self._index: _Index | None = None
         self._ahead: threading.Thread | None = None
         self._counted: set[str] = set()
+        self._explained: set[str] = set()
         self._failed: dict[str, ImageBuildError] = {}
         self.leases = Leases(lock_folder(settings.cache_dir, settings.environment))
 
@@ -311,6 +312,11 @@ class ImageBuilder:
         )
 
     def _explain(self, place: _Place) -> None:
+        """Tell why a layer is missing, once for all images that share it."""
+        with self._guard:
+            if place.name in self._explained:
+                return
+            self._explained.add(place.name)
         inputs = self._known_inputs(place)
         if inputs is None:
             self.progress.missed(place.layer.title, "the lockfile has no record for it that may be used")
@@ -332,6 +338,8 @@ class ImageBuilder:
             begun = time.monotonic()
             if place.name in self._failed:
                 raise self._failed[place.name]
+            if (known := self._made_meanwhile(place)) is not None:
+                return known
             try:
                 found, fresh = self._make_locked(place, gpus)
             except BaseException as error:
@@ -346,6 +354,13 @@ class ImageBuilder:
                 self._count_reused(found)
                 self.progress.reused(place.name)
         return found
+
+    def _made_meanwhile(self, place: _Place) -> BuiltLayer | None:
+        """Return what this run has made, and told of, for another image."""
+        inputs = self._known_inputs(place)
+        with self._guard:
+            layer = self._index.made.get(inputs.key) if inputs and self._index else None
+        return None if layer is None or self._must_rebuild(place.layer, layer) else layer
 
     def _make_locked(self, place: _Place, gpus: tuple[str, ...]) -> tuple[BuiltLayer, bool]:
         maker = replace(self._maker(place), gpus=gpus)
@@ -368,6 +383,8 @@ class ImageBuilder:
     def _resolve(self, place: _Place) -> None:
         """Record what a layer leaves open, without building it."""
         with self.locked(place.layer.definition):
+            if not self.pins.lacks(place.layer):
+                return
             begun = time.monotonic()
             self.progress.begun(place.name, place.plan.image.label, place.layer.title)
             try:

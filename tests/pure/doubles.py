@@ -106,12 +106,19 @@ class Memory(NullProgress):
 
     reasons: list[tuple[str, str]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+    def begun(self, layer: str, image: str, title: str) -> None:
+        self.titles.append(title)
 
     def missed(self, title: str, reason: str) -> None:
         self.reasons.append((title, reason))
 
     def built(self, layer: str, seconds: float) -> None:
         self.ended.append("built")
+
+    def pinned(self, layer: str, seconds: float) -> None:
+        self.ended.append("pinned")
 
     def failed(self, layer: str) -> None:
         self.ended.append("failed")

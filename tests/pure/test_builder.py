@@ -101,6 +101,36 @@ def test_threads_build_a_shared_prefix_once(world: World) -> None:
     assert len(world.shell.resolutions) == 1
 
 
+def test_a_layer_that_images_of_a_run_share_is_told_of_once(world: World) -> None:
+    world.shell.pause = 0.01
+    common = BASE.run_commands("a").pip_install("six")
+    images = [plan(common.run_commands(name)) for name in ("w", "x", "y", "z")]
+    progress = Memory()
+    world.builder("first", progress=progress).build_all(images)
+    assert Counter(progress.titles) == Counter(world.made())
+    assert progress.ended == ["built"] * 7
+    assert set(Counter(progress.reasons).values()) == {1}
+
+
+def test_what_images_of_a_run_share_is_locked_and_told_of_once(world: World) -> None:
+    world.shell.pause = 0.01
+    common = BASE.pip_install("six")
+    progress = Memory()
+    world.builder("first", progress=progress).lock_all([plan(common.run_commands(name)) for name in ("w", "x", "y")])
+    assert progress.titles == [ROOT, 'pip_install("six")']
+    assert progress.ended == ["built", "pinned"]
+
+
+def test_a_layer_that_another_process_has_built_meanwhile_is_told_of_as_found(world: World) -> None:
+    image = plan(BASE.run_commands("a"))
+    progress = Memory()
+    late = world.builder("late", progress=progress)
+    assert late.warm(image) is None
+    world.builder("early").build(image)
+    late.build(image)
+    assert progress.ended == ["reused", "reused"]
+
+
 def test_two_processes_that_share_an_engine_and_a_cache_build_each_key_once(world: World) -> None:
     world.shell.pause = 0.01
     image = plan(BASE.run_commands("a").pip_install("six").run_commands("b"))
