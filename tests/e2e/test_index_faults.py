@@ -68,3 +68,13 @@ def test_an_index_that_fails_is_named_with_what_the_installer_said_and_the_next_
     index.fault = ""
     locking.run().assert_outcomes(passed=1)
     assert engine.remains(nonce) == []
+
+
+@pytest.mark.parametrize("tool", ["pip_install", "uv_pip_install"])
+def test_a_package_whose_download_takes_long_is_pinned_like_any_other(
+    locking: Locking, index: PackageIndex, tool: str
+) -> None:
+    index.publish("large", "1.0", content="large" * 200_000)
+    locking.define(f'{tool}("large")')
+    assert locking.installed("large") == {"large": "1.0"}
+    assert locking.pinned()["large"] == "1.0"
