@@ -15,8 +15,8 @@ from pytest_imagebuild.lockfile import Pin, normal_name
 
 __all__ = ["PipTool"]
 
-# Why it did not reach an index, pip tells its log only; to the user it says that there is no such package. With a log it
-# shows the progress of downloads however quiet it is asked to be, on the output that the report comes on.
+# Why it did not reach an index, pip tells its log only; to the user it says that there is no such package. With a log
+# it shows the progress of downloads however quiet it is asked to be, on the output that the report comes on.
 _TOLD = """\
 PIP_LOG=/dev/shm/imagebuild-pip.log
 PIP_PROGRESS_BAR=off
