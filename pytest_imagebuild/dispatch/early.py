@@ -163,7 +163,7 @@ def run_identity(config: pytest.Config) -> str:
 _IDENTITY: pytest.StashKey[str] = pytest.StashKey()
 
 
-def row(layer: BuiltLayer, spec: SessionSpec, told: Told | None) -> Sequence[object] | None:
+def row(layer: BuiltLayer, spec: SessionSpec, told: Told | None = None) -> Sequence[object] | None:
     """Return what is kept of a session for the next run, None for one that needs more than an image."""
     if spec.gpus or spec.volumes:
         return None

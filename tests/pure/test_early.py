@@ -1,25 +1,42 @@
-"""Containers that start early: what is remembered, and who gets them."""
+"""Sessions that begin early: what is remembered, and who gets them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from pytest_imagebuild.dispatch.early import EarlyContainers, row
+from pytest_imagebuild.dispatch.early import EarlyContainers, Told, row
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Container, SessionSpec
 from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.last_time import recall, remember
+from pytest_imagebuild.session.setup import Setup
 
 SPEC = SessionSpec(command=("start",), memory=2**30, cpu=1.5, isolate=True)
+
+
+TOLD = Told(definition="abc", files=("/p/test_it.py",), path=("/p",))
+
+
+class _Channel:
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, data: bytes) -> None:
+        self.sent += map(json.loads, data.splitlines())
+
+    def close(self) -> None:
+        pass
 
 
 class _Container:
     def __init__(self) -> None:
         self.stopped = 0
+        self.channel = _Channel()
 
     def stop(self) -> None:
         self.stopped += 1
@@ -86,6 +103,65 @@ def test_a_layer_that_is_gone_and_a_start_that_fails_are_no_error() -> None:
     early = _early(engine, row(_layer("gone"), SPEC), row(engine.layer, SPEC))
 
     assert early.take(engine.layer, SPEC) is None
+    early.close()
+
+
+def _setup(*_: object, told: Told = TOLD) -> Setup:
+    return Setup(cwd="/p", rootdir="/p", args=told.files, path=told.path)
+
+
+def test_a_worker_is_told_and_goes_to_the_one_that_would_tell_it_the_same() -> None:
+    engine = _Engine()
+    early = _early(engine, row(engine.layer, SPEC), row(engine.layer, SPEC, TOLD))
+    early.let_start()
+    early.tell(_setup)
+
+    assert early.session(_layer("other"), SPEC, _setup()) is None
+    assert early.session(engine.layer, SPEC, _setup()) is not None
+    assert early.session(engine.layer, SPEC, _setup()) is None
+    assert early.take(engine.layer, SPEC) is not None, "the one that was told nothing"
+    assert early.trusts(TOLD)
+    early.close()
+
+    containers = [container for _, _, container in engine.started]
+    assert [container.stopped for container in containers] == [0, 0]
+    sent = [container.channel.sent for container in containers]
+    assert sorted(len(requests) for requests in sent) == [0, 2]
+    setup, collect = next(filter(None, sent))
+    assert (setup["type"], setup["args"]) == ("setup", ["/p/test_it.py"])
+    assert (collect["type"], collect["args"]) == ("collect", ["/p/test_it.py"])
+
+
+def test_a_worker_that_was_told_something_else_is_ended_and_nobody_gets_its_container() -> None:
+    engine = _Engine()
+    early = _early(engine, row(engine.layer, SPEC, TOLD))
+    early.tell(_setup)
+
+    assert early.session(engine.layer, SPEC, _setup(told=replace(TOLD, files=("/p/test_other.py",)))) is None
+    assert early.take(engine.layer, SPEC) is None
+    assert not early.trusts(TOLD)
+    early.close()
+
+    ((_, _, container),) = engine.started
+    assert container.stopped == 1
+
+
+def test_a_worker_that_nobody_wants_is_ended() -> None:
+    engine = _Engine()
+    early = _early(engine, row(engine.layer, SPEC, TOLD))
+    early.tell(_setup)
+    early.close()
+
+    ((_, _, container),) = engine.started
+    assert container.stopped == 1
+
+
+def test_a_start_that_fails_is_no_error_of_a_session() -> None:
+    engine = _Engine(EngineError("no"))
+    early = _early(engine, row(engine.layer, SPEC, TOLD))
+    early.tell(_setup)
+
+    assert early.session(engine.layer, SPEC, _setup()) is None
     early.close()
 
 
