@@ -29,6 +29,7 @@ from pytest_imagebuild.errors import (
     ImageBuildError,
     LockfileError,
     UnknownVersionError,
+    disk_is_full,
 )
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.last_time import remember
@@ -289,11 +290,14 @@ class Run:
         except (EngineError, LockfileError, UnknownVersionError) as error:
             raise pytest.UsageError(str(error)) from error
         except OSError as error:
-            advice = "Set IMAGEBUILD_CACHE_DIR to a folder that you may write to."
-            raise pytest.UsageError(
-                f"the cache folder {self._options.cache_dir} cannot be used: {error}. {advice}"
-            ) from error
+            raise self._unusable(error) from error
         return workspace
+
+    def _unusable(self, error: OSError) -> pytest.UsageError:
+        advice = "Make room there, or set IMAGEBUILD_CACHE_DIR to a folder on a larger disk."
+        if not disk_is_full(error):
+            advice = "Set IMAGEBUILD_CACHE_DIR to a folder that you may write to."
+        return pytest.UsageError(f"the cache folder {self._options.cache_dir} cannot be used: {error}. {advice}")
 
     def _sessions(self) -> SessionStarter:
         """Return what starts sessions, of the images that are built when it is asked to."""
@@ -310,11 +314,14 @@ class Run:
         return self._outcomes
 
     def _built_now(self, images: Sequence[Image]) -> dict[Image, BuiltLayer | Exception]:
-        with self.display.showing():
-            built = self.workspace.build(images, for_tests=True)
-        for error in built.values():
-            if isinstance(error, (LockfileError, EngineUnavailableError)):
-                raise pytest.UsageError(str(error)) from error
+        try:
+            with self.display.showing():
+                built = self.workspace.build(images, for_tests=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+        for outcome in built.values():
+            if isinstance(outcome, (LockfileError, EngineUnavailableError)):
+                raise pytest.UsageError(str(outcome)) from outcome
         sound = {image: outcome for image, outcome in built.items() if isinstance(outcome, BuiltLayer)}
         if self._config.hook.pytest_image_built.get_hookimpls():
             for image, layer in sound.items():
