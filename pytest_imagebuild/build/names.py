@@ -7,8 +7,6 @@ touch it, and housekeeping keeps it as long as it has a name.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from filelock import FileLock
 
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine, Output
+from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.image.canonical import digest
@@ -71,9 +70,4 @@ class Names:
             yield
 
     def _write(self, names: Mapping[str, str]) -> None:
-        partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            partial.write_text(json.dumps({"format": _FORMAT, "names": dict(names)}, indent=1), encoding="utf-8")
-            os.replace(partial, self._path)  # noqa: PTH105
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(self._path, json.dumps({"format": _FORMAT, "names": dict(names)}, indent=1))

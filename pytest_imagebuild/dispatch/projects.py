@@ -80,10 +80,11 @@ class Projects:
     def _kept(self, below: BuiltLayer, image: str) -> Ground:
         key = digest({"project": str(self._tree.root), "below": below.labels.key})
         title = f"the project {self._tree.root}"
-        found = self._found(key, below, f"{image}, {title}")
+        described = f"{image}, {title}"
+        found = self._found(key, below, described)
         if found is None:
             with self._builder.locked(key):
-                found = self._found(key, below, f"{image}, {title}") or self._made(key, below, title)
+                found = self._found(key, below, described) or self._made(key, below, title)
         return found
 
     def _found(self, key: str, below: BuiltLayer, image: str) -> Ground | None:

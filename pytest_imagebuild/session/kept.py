@@ -6,12 +6,12 @@ import json
 import os
 import stat
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.session.tree import ProjectTree
 
 __all__ = ["Changes", "KeptFiles", "Status", "changes", "settled", "size_of", "statuses"]
@@ -51,11 +51,9 @@ class KeptFiles:
     def write(self, path: Path) -> None:
         """Write a note. Without it, the layer is made anew."""
         noted = {"format": _FORMAT, "reference": self.reference, "below": self.below, "files": dict(self.files)}
-        partial = path.with_name(f".{uuid.uuid4().hex}")
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial.write_text(json.dumps(noted), encoding="ascii")
-            partial.replace(path)
+            replace_text(path, json.dumps(noted))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer
 from pytest_imagebuild.engines.references import Reference, familiar
+from pytest_imagebuild.engines.replacing import replace_text
 
 __all__ = ["LoadedImages", "short"]
 
@@ -24,8 +23,8 @@ class LoadedImages:
     def keep(self, name: str, image: OciImage) -> None:
         """Let `name` stand for an image from now on."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._write(self._record(image.id), json.dumps(asdict(image), sort_keys=True))
-        self._write(self._name(name), image.id)
+        replace_text(self._record(image.id), json.dumps(asdict(image), sort_keys=True))
+        replace_text(self._name(name), image.id)
 
     def named(self, name: str) -> OciImage | None:
         """Return the image that has a name."""
@@ -54,11 +53,6 @@ class LoadedImages:
 
     def _record(self, image: str) -> Path:
         return self._folder / f"{image.removeprefix('sha256:')}.json"
-
-    def _write(self, path: Path, text: str) -> None:
-        partial = path.with_name(f".{uuid.uuid4().hex}")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)  # noqa: PTH105
 
 
 def short(name: str) -> str:

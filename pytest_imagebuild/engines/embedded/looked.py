@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 
 from pytest_imagebuild.engines.embedded.store import Store, Tree
 from pytest_imagebuild.engines.embedded.tried import boot
+from pytest_imagebuild.engines.replacing import replace_text
 
 __all__ = ["Looked"]
 
@@ -52,13 +52,10 @@ class Looked:
                 "folders": {path: changed for path, changed in folders.items() if _is_reached(root + path)},
             }
         )
-        path = self._store.looked / tree.id
-        partial = path.with_name(f".{uuid.uuid4().hex}")
         # Without the note, the next run looks again.
         with suppress(OSError):
             self._store.looked.mkdir(mode=0o700, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            replace_text(self._store.looked / tree.id, text)
 
     @staticmethod
     def now() -> float:

@@ -29,6 +29,7 @@ from pytest_imagebuild.engines.embedded.bwrap import longest_stack
 from pytest_imagebuild.engines.embedded.files import Files
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerIndex, LayerLabels
 from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 __all__ = ["Record", "Store", "Tree"]
@@ -224,7 +225,7 @@ class Store:
         )
         text = json.dumps({"format": FORMAT, **asdict(record)}, sort_keys=True)
         path = self._records / f"{record.id}.json"
-        _write(path, text)
+        replace_text(path, text)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A name of its own beside the target, so that the old one is replaced in one step.
         link = target.with_name(f".{record.id}")
@@ -288,7 +289,7 @@ class Store:
         seal, size = self.files.survey(written)
         tree = Tree(id=name, seal=seal, size=size)
         self._seals.mkdir(mode=0o700, exist_ok=True)
-        _write(self._seals / name, json.dumps(asdict(tree)))
+        replace_text(self._seals / name, json.dumps(asdict(tree)))
         with contextlib.suppress(FileExistsError):
             self.files.move(written, self.trees / name)
         return tree
@@ -314,7 +315,7 @@ class Store:
             partial = merged.with_name(f".{uuid.uuid4().hex}")
             try:
                 self.files.merge((*lower, *(self.trees / tree.id for tree in trees[-block:])), partial)
-                _write(merged.with_suffix(".trees"), "\n".join(tree.id for tree in trees))
+                replace_text(merged.with_suffix(".trees"), "\n".join(tree.id for tree in trees))
                 with contextlib.suppress(FileExistsError):
                     self.files.move(partial, merged)
             finally:
@@ -363,12 +364,6 @@ def _layer(found: Mapping[str, Any]) -> BuiltLayer:
         size=sum([tree["size"] for tree in found["trees"]]),
         created=found["created"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _base_name(diff_id: str) -> str:
