@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from pytest_imagebuild.units import parse_age
 
 __all__ = ["INI_KEYS", "NamedImage", "Options", "add_options", "cache_dir", "named_images", "truthy", "upgrade_names"]
 
@@ -17,12 +20,14 @@ INI_KEYS: Mapping[str, tuple[str, str]] = {
     "image_builder_version": ("string", "image builder version (default: the newest)"),
     "image_lockfile": ("string", "path of the lockfile (default: imagebuild.lock beside the ini file)"),
     "image_sync": ("linelist", "patterns of project files that containers get; `!` leaves out (default: all)"),
+    "image_keep": ("string", "how long containers wait for the next run, such as 30m (default: they do not)"),
     "gpu_missing": ("string", "what becomes of a test for whose gpu= there is no GPU here: skip, fail (default: skip)"),
     "image_cache_dir": ("string", "cache folder (default: IMAGEBUILD_CACHE_DIR, else the user's cache folder)"),
 }
 
 
 _GPU_MISSING = ("skip", "fail")
+_KEEP_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +45,10 @@ class NamedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What this run was told. `upgrade` None is no upgrade, empty is everything; `gpu_missing` is skip or fail."""
+    """What this run was told. `upgrade` None is no upgrade, empty is everything; `gpu_missing` is skip or fail.
+
+    `keep` is for how many seconds containers wait for the next run, None where they do not.
+    """
 
     engine: str
     lockfile: Path
@@ -54,6 +62,7 @@ class Options:
     build_only: bool = False
     on_host: bool = False
     gpu_missing: str = "skip"
+    keep: float | None = None
     images: tuple[NamedImage, ...] = ()
 
     @classmethod
@@ -80,6 +89,7 @@ class Options:
             build_only=config.getoption("image_build_only"),
             on_host=config.getoption("no_image"),
             gpu_missing=_gpu_missing(config),
+            keep=_keep(config),
             images=() if config.getoption("no_image") else named_images(config),
         )
 
@@ -107,6 +117,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="resolve what the lockfile pins again: everything, or the packages and base images named",
     )
     flag("--image-build-only", action="store_true", help="build the images of the selected tests; run no test")
+    flag(
+        "--image-keep",
+        action="store_true",
+        help="have fresh containers wait for the next run, for 10 minutes or as long as image_keep (ini) says",
+    )
     flag("--image-shell", metavar="NODEID", help="open a shell in the container of this test, instead of running tests")
     flag("--gpu-missing", choices=_GPU_MISSING, help="what becomes of a test for whose gpu= there is no GPU here")
     for name, (kind, text) in INI_KEYS.items():
@@ -173,6 +188,16 @@ def _gpu_missing(config: pytest.Config) -> str:
     if value not in _GPU_MISSING:
         raise pytest.UsageError(f"gpu_missing in the ini file is {value!r}; it takes {' or '.join(_GPU_MISSING)}.")
     return str(value)
+
+
+def _keep(config: pytest.Config) -> float | None:
+    text = _text(config, "image_keep").strip()
+    if not text:
+        return _KEEP_SECONDS if config.getoption("image_keep") else None
+    try:
+        return parse_age(text)
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"image_keep in the ini file: {error}") from error
 
 
 def _text(config: pytest.Config, name: str) -> str:

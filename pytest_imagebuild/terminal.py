@@ -162,9 +162,9 @@ def image_lines(stats: Mapping[str, Iterable[object]], labels: Iterable[str]) ->
 
 
 def summary_line(counts: Iterable[Mapping[str, float | str]]) -> str:
-    """Return the summary of a run: layers reused and built, and the time spent building.
+    """Return the summary of a run: layers reused and built, the time spent building, and containers that had waited.
 
-    `counts` has one mapping for each process of the run: `reused`, `built`, `seconds`, `engine`.
+    `counts` has one mapping for each process of the run: `reused`, `built`, `seconds`, `engine`, `kept`.
     """
     every = list(counts)
     # A layer that one xdist worker built is reused by the others: only the highest count is one of distinct layers.
@@ -173,7 +173,9 @@ def summary_line(counts: Iterable[Mapping[str, float | str]]) -> str:
     seconds = sum(float(one["seconds"]) for one in every)
     engines = ", ".join(sorted({str(one["engine"]) for one in every if one["engine"]}))
     text = f"imagebuild ({engines}): layers: reused {max(reused, 0)}, built {built}"
-    return f"{text} in {seconds:.1f}s" if built else text
+    kept = sum(int(one["kept"]) for one in every)
+    text = f"{text} in {seconds:.1f}s" if built else text
+    return f"{text}; containers kept: {kept}" if kept else text
 
 
 def _plain(line: str) -> str:

@@ -16,9 +16,9 @@ from pytest_imagebuild.cli.loading import load
 from pytest_imagebuild.cli.ls import ls
 from pytest_imagebuild.cli.naming import unpublish
 from pytest_imagebuild.cli.prune import prune
-from pytest_imagebuild.cli.units import parse_age, parse_size
 from pytest_imagebuild.cli.volume import volume_create, volume_ls, volume_name, volume_rm
 from pytest_imagebuild.errors import ImageBuildError
+from pytest_imagebuild.units import parse_age, parse_size
 
 __all__ = ["main"]
 

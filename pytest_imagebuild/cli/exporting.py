@@ -13,7 +13,6 @@ from pytest_imagebuild.build.lockstore import LockStore
 from pytest_imagebuild.cli.building import open_workspace
 from pytest_imagebuild.cli.configured import options_of
 from pytest_imagebuild.cli.display import complain, say
-from pytest_imagebuild.cli.units import size_text
 from pytest_imagebuild.dispatch.definitions import load_image
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import platform_of
@@ -24,6 +23,7 @@ from pytest_imagebuild.plan.builders import choose
 from pytest_imagebuild.plan.dockerfile import dockerfile_of
 from pytest_imagebuild.plan.plan import plan_image
 from pytest_imagebuild.terminal import BuildDisplay
+from pytest_imagebuild.units import size_text
 
 __all__ = ["export", "name_of"]
 

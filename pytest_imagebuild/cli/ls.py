@@ -11,8 +11,8 @@ from pytest_imagebuild.build.inventory import KeptLayer, downloads, inventory
 from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.cli.configured import opened, options_of
 from pytest_imagebuild.cli.display import say
-from pytest_imagebuild.cli.units import age_text, size_text
 from pytest_imagebuild.engines.uses import Uses
+from pytest_imagebuild.units import age_text, size_text
 
 __all__ = ["ls"]
 

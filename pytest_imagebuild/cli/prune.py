@@ -10,8 +10,9 @@ from pytest_imagebuild.build.prune import Pruned, PruneOptions
 from pytest_imagebuild.build.prune import prune as prune_store
 from pytest_imagebuild.cli.configured import opened, options_of
 from pytest_imagebuild.cli.display import say
-from pytest_imagebuild.cli.units import age_text, size_text
 from pytest_imagebuild.engines.uses import Uses
+from pytest_imagebuild.keeping.kept import let_go
+from pytest_imagebuild.units import age_text, size_text
 
 __all__ = ["prune"]
 
@@ -22,6 +23,8 @@ def prune(parsed: argparse.Namespace) -> int:
     wanted = PruneOptions(older_than=parsed.older_than, keep_size=parsed.keep_size, dry_run=parsed.dry_run)
     done: list[Pruned] = []
     with opened(options) as engine:
+        if not parsed.dry_run and (ended := let_go(options.cache_dir, engine)):
+            say(f"ended: {ended} container{'s' if ended > 1 else ''} that waited for a run")
         uses = Uses(options.cache_dir, engine.capabilities().identity)
         for pruned in prune_store(engine, uses, options.cache_dir, wanted):
             done.append(pruned)

@@ -10,9 +10,9 @@ from dataclasses import asdict
 
 from pytest_imagebuild.cli.configured import opened, options_of
 from pytest_imagebuild.cli.display import complain, say
-from pytest_imagebuild.cli.units import age_text, size_text
 from pytest_imagebuild.engines.volumes import StoredVolume
 from pytest_imagebuild.image.volume import check_name
+from pytest_imagebuild.units import age_text, size_text
 
 __all__ = ["volume_create", "volume_ls", "volume_name", "volume_rm"]
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,11 +21,15 @@ from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
 from pytest_imagebuild.errors import EngineError, ImageBuildError
+from pytest_imagebuild.keeping.rows import row_of, spec_of
 from pytest_imagebuild.options import Options
 from pytest_imagebuild.session.session import Session
 from pytest_imagebuild.session.setup import Setup
 
-__all__ = ["EarlyContainers", "Told", "begin_early", "row", "run_identity"]
+if TYPE_CHECKING:
+    from pytest_imagebuild.keeping.kept import Kept
+
+__all__ = ["EarlyContainers", "Told", "begin_early", "kept_by", "row", "run_identity"]
 
 _START_SECONDS = 0.03
 
@@ -57,11 +62,13 @@ class _Begun:
 class EarlyContainers:
     """Starts containers for whoever may want them, and ends those that nobody wants. `take` is for any thread.
 
-    `engine` is the user's to close.
+    `engine` is the user's to close. Those are taken first that are `kept`.
     """
 
-    def __init__(self, engine: Engine, rows: Iterable[object]) -> None:
+    def __init__(self, engine: Engine, rows: Iterable[object], kept: Kept | None = None) -> None:
         self.engine = engine
+        self.kept = kept
+        start = kept.start if kept is not None else engine.start
         self._pool = ThreadPoolExecutor(thread_name_prefix="imagebuild-early")
         self._waiting: list[_Begun] = []
         self._refused: list[Told | None] = []
@@ -69,7 +76,7 @@ class EarlyContainers:
             layer = engine.find(key)
             if layer is not None:
                 wanted = layer, spec
-                self._waiting.append(_Begun(wanted, self._pool.submit(engine.start, layer, spec), told))
+                self._waiting.append(_Begun(wanted, self._pool.submit(start, layer, spec), told))
 
     def tell(self, setup_of: Callable[[BuiltLayer, SessionSpec, Told], Setup]) -> None:
         """Let the workers begin to collect of which a row says what they were told the last time."""
@@ -141,7 +148,7 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
         engine = choose_engine(options.engine, run=run_identity(config), cache_dir=options.cache_dir)
         with ExitStack() as undo:
             undo.callback(engine.close)
-            early = EarlyContainers(engine, rows)
+            early = EarlyContainers(engine, rows, kept_by(options, engine, run=run_identity(config)))
             undo.callback(early.close)
             early.let_start()
             from pytest_imagebuild.dispatch.telling import telling  # noqa: PLC0415 - while the containers start
@@ -152,6 +159,15 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
             undo.pop_all()
         return early
     return None
+
+
+def kept_by(options: Options, engine: Engine, *, run: str) -> Kept | None:
+    """Return what keeps containers for this run and the next, None where nothing does."""
+    if options.keep is None:
+        return None
+    from pytest_imagebuild.keeping.kept import Kept  # noqa: PLC0415 - only such a run pays for it
+
+    return Kept(engine, options.cache_dir, run=run, seconds=options.keep)
 
 
 def run_identity(config: pytest.Config) -> str:
@@ -165,24 +181,14 @@ _IDENTITY: pytest.StashKey[str] = pytest.StashKey()
 
 def row(layer: BuiltLayer, spec: SessionSpec, told: Told | None = None) -> Sequence[object] | None:
     """Return what is kept of a session for the next run, None for one that needs more than an image."""
-    if spec.gpus or spec.volumes:
-        return None
+    how = row_of(spec)
     worker = None if told is None else [told.definition, [*told.files], [*told.path]]
-    return layer.labels.key, [*spec.command], spec.network, spec.memory, spec.cpu, spec.isolate, worker
+    return None if how is None else [layer.labels.key, *how, worker]
 
 
 def _read(row: object) -> tuple[str, SessionSpec, Told | None] | None:
     match row:
-        case [
-            str(key),
-            list(command),
-            str(network),
-            int() | None as memory,
-            int() | float() | None as cpu,
-            bool(own),
-            worker,
-        ]:
-            spec = SessionSpec(command=tuple(map(str, command)), network=network, memory=memory, cpu=cpu, isolate=own)
+        case [str(key), *how, worker] if (spec := spec_of(how)) is not None:
             return key, spec, _read_told(worker)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,7 +13,7 @@ from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
-from pytest_imagebuild.dispatch.early import EarlyContainers, run_identity
+from pytest_imagebuild.dispatch.early import EarlyContainers, kept_by, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
 from pytest_imagebuild.dispatch.replay import SUMMARIES
@@ -37,6 +38,9 @@ from pytest_imagebuild.options import Options
 from pytest_imagebuild.session.session import Session
 from pytest_imagebuild.worker.marker import label_of
 from pytest_imagebuild.worker.words import known_plugins
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.keeping.kept import Kept
 
 __all__ = ["Run"]
 
@@ -64,6 +68,7 @@ class Run:
         self._layers: dict[Image, BuiltLayer] = {}
         self._starter: SessionStarter | None = None
         self._early = early
+        self._kept = early.kept if early else None
         self._first: Mapping[SessionKey, Sequence[str]] | None = None
         self._begun: dict[SessionKey, Session] = {}
         self._refusal = ""
@@ -164,6 +169,8 @@ class Run:
         if self._first is not None and not self._is_worker:
             rows = (self._sessions().row(key, files) for key, files in self._first.items())
             remember(self._config, list(filter(None, rows)))
+        if self._kept is not None and self._first is not None and not self._options.ignore_cache:
+            self._keep(self._kept, self._first)
 
     def close(self) -> None:
         """End everything at once and let go of the engine."""
@@ -197,10 +204,11 @@ class Run:
     def counts(self) -> dict[str, float | str]:
         """Return what the summary line tells of this process."""
         if self._workspace is None:
-            return {"reused": 0, "built": 0, "seconds": 0.0, "engine": ""}
+            return {"reused": 0, "built": 0, "seconds": 0.0, "engine": "", "kept": 0}
         tally = self._workspace.builder.tally
         name = self._workspace.engine.name
-        return {"reused": tally.reused, "built": tally.built, "seconds": tally.seconds, "engine": name}
+        kept = self._kept.taken if self._kept is not None else 0
+        return {"reused": tally.reused, "built": tally.built, "seconds": tally.seconds, "engine": name, "kept": kept}
 
     @property
     def summaries(self) -> list[tuple[str, str]]:
@@ -271,6 +279,13 @@ class Run:
         disabled: AbstractContextManager[None] = capture.global_and_fixture_disabled() if capture else nullcontext()
         return disabled
 
+    def _keep(self, kept: Kept, keys: Iterable[SessionKey]) -> None:
+        """Have containers wait for the next run. A run that has gone well does not fail for it."""
+        try:
+            kept.keep([self._sessions().container(key) for key in keys])
+        except ImageBuildError as error:
+            self.display.note(str(error))
+
     def _open(self) -> Workspace:
         __tracebackhide__ = True
         try:
@@ -287,6 +302,8 @@ class Run:
                 drops=not self._is_worker,
             )
             engine.sweep()
+            if self._early is None:
+                self._kept = kept_by(self._options, engine, run=self.identity)
         except (EngineError, LockfileError, UnknownVersionError) as error:
             raise pytest.UsageError(str(error)) from error
         except OSError as error:
@@ -302,8 +319,14 @@ class Run:
     def _sessions(self) -> SessionStarter:
         """Return what starts sessions, of the images that are built when it is asked to."""
         if self._starter is None:
+            workspace = self.workspace
             self._starter = SessionStarter(
-                self._config, self.workspace, self._layers, self.display.note, early=self._early
+                self._config,
+                workspace,
+                self._layers,
+                self.display.note,
+                start=self._kept.start if self._kept is not None else workspace.engine.start,
+                early=self._early,
             )
         return self._starter
 

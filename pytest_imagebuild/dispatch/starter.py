@@ -29,7 +29,7 @@ from pytest_imagebuild.dispatch.setups import Files, command_line_of, network_of
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.protocol import Container, SessionSpec
 from pytest_imagebuild.errors import DefinitionError, ImageBuildError
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.masking import Masking
@@ -45,7 +45,7 @@ __all__ = ["SessionStarter"]
 
 
 class SessionStarter:
-    """Starts the sessions of one run."""
+    """Starts the sessions of one run. `start` is what containers come from that were not started `early`."""
 
     def __init__(
         self,
@@ -54,12 +54,14 @@ class SessionStarter:
         built: Mapping[Image, BuiltLayer],
         say: Callable[[str], None],
         *,
+        start: Callable[[BuiltLayer, SessionSpec], Container],
         early: EarlyContainers | None,
     ) -> None:
         self._config = config
         self._workspace = workspace
         self._built = built
         self._say = say
+        self._start = start
         self._early = early
         self._payloads: dict[tuple[Image, str], Files] = {}
         self._paths: dict[SessionKey, tuple[str, ...]] = {}
@@ -187,7 +189,7 @@ class SessionStarter:
         layer, plain = self.container(key)
         spec = replace(plain, gpus=lease.ids if lease else (), volumes=provide(engine, key.volumes))
         try:
-            container = (self._early and self._early.take(layer, spec)) or engine.start(layer, spec)
+            container = (self._early and self._early.take(layer, spec)) or self._start(layer, spec)
         except BaseException:
             if lease:
                 lease.release()

@@ -182,3 +182,27 @@ def test_an_upgrade_in_addopts_that_took_a_path_is_noticed(pytester: pytest.Pyte
 def test_a_package_with_the_name_of_a_folder_can_be_upgraded(pytester: pytest.Pytester) -> None:
     pytester.mkdir("numpy")
     assert options(pytester, "--image-lock-upgrade=numpy").upgrade == frozenset({"numpy"})
+
+
+# kept containers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ini", "seconds"),
+    [
+        ((), "", None),
+        (("--image-keep",), "", 600),
+        ((), "image_keep = 30m", 1800),
+        (("--image-keep",), "image_keep = 1h", 3600),
+        ((), "image_keep =", None),
+    ],
+)
+def test_containers_wait_as_long_as_the_ini_file_or_the_flag_says(
+    pytester: pytest.Pytester, arguments: tuple[str, ...], ini: str, seconds: float | None
+) -> None:
+    assert options(pytester, *arguments, ini=ini).keep == seconds
+
+
+def test_a_time_to_wait_that_is_none_is_answered_with_examples(pytester: pytest.Pytester) -> None:
+    with pytest.raises(pytest.UsageError, match=r"image_keep in the ini file: 'soon' is not a time\. Write a number"):
+        options(pytester, ini="image_keep = soon")

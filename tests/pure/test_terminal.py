@@ -178,8 +178,10 @@ def test_threads_may_report_while_the_rows_are_drawn(terminal: Terminal) -> None
 # the summary line ---------------------------------------------------------------------------------------------------
 
 
-def counts(reused: int, built: int, seconds: float = 0.0, engine: str = "docker") -> dict[str, float | str]:
-    return {"reused": reused, "built": built, "seconds": seconds, "engine": engine}
+def counts(
+    reused: int, built: int, seconds: float = 0.0, engine: str = "docker", kept: int = 0
+) -> dict[str, float | str]:
+    return {"reused": reused, "built": built, "seconds": seconds, "engine": engine, "kept": kept}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,10 @@ def counts(reused: int, built: int, seconds: float = 0.0, engine: str = "docker"
         ([counts(1, 1, 1.0), counts(2, 0, engine="")], "imagebuild (docker): layers: reused 1, built 1 in 1.0s"),
         ([counts(1, 0), counts(1, 0, engine="memory")], "imagebuild (docker, memory): layers: reused 1, built 0"),
         ([], "imagebuild (): layers: reused 0, built 0"),
+        (
+            [counts(4, 0, kept=1), counts(4, 0, kept=2)],
+            "imagebuild (docker): layers: reused 4, built 0; containers kept: 3",
+        ),
     ],
 )
 def test_the_summary_counts_the_layers_of_all_processes_once(

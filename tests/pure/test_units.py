@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from pytest_imagebuild.cli.units import age_text, parse_age, parse_size, size_text
+from pytest_imagebuild.units import age_text, parse_age, parse_size, size_text
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytest_imagebuild.engines.embedded.channel import PipeChannel
 from pytest_imagebuild.engines.embedded.process import ContainerProcess
 from pytest_imagebuild.engines.embedded.rooms import Room
 from pytest_imagebuild.engines.embedded.soundness import Check
+from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import ExitStatus
 
 __all__ = ["SessionContainer"]
@@ -28,7 +28,7 @@ class SessionContainer:
         self._room = room
         self._process = process
         self._ended = ended
-        self._channel = PipeChannel(*process.streams, check=check)
+        self._channel = PipeChannel(*process.streams, check=check.wait)
         self._stopped = False
         self._status: ExitStatus | None = None
 

@@ -1,4 +1,4 @@
-"""The `Channel` of a session container: the three standard streams of its main process, as pipes."""
+"""A `Channel` over pipes: the three standard streams of the main process of a container."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import IO
 
-from pytest_imagebuild.engines.embedded.soundness import Check
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["PipeChannel"]
@@ -26,8 +26,10 @@ class PipeChannel:
     Nothing is received before `check` has ended well.
     """
 
-    def __init__(self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes], *, check: Check) -> None:
-        self._check: Check | None = check
+    def __init__(
+        self, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes], *, check: Callable[[], None] | None = None
+    ) -> None:
+        self._check = check
         self._files = (stdin, stdout, stderr)
         self._in, self._out, self._err = (file.fileno() for file in self._files)
         for number in (self._in, self._out, self._err):
@@ -39,6 +41,11 @@ class PipeChannel:
         self._errors = bytearray()
         self._open = {self._out, self._err}
         self._closed = False
+
+    @property
+    def streams(self) -> tuple[int, int, int]:
+        """The file descriptors of input, output and error output, with which another process can do what this does."""
+        return self._in, self._out, self._err
 
     def send(self, data: bytes) -> None:
         """Write all of `data`, however slowly the container reads it. Raises EngineError when it is gone."""
@@ -61,7 +68,7 @@ class PipeChannel:
         """
         check, self._check = self._check, None
         if check is not None:
-            check.wait()
+            check()
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._receiving.acquire(timeout=-1 if timeout is None else timeout):
             return None

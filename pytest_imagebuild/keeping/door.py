@@ -1,0 +1,129 @@
+"""Where the process is that keeps containers, and how one talks to it: lines of JSON over a socket in its folder.
+
+<cache folder>/keepers/<store>/<who>/socket   one for each store of layers, user, Python and copy of this package
+                                     lock     held while it lives
+                                     log      what it printed: nothing, where all went well
+
+A connection asks one thing. `{"keep": [[key, *spec], ...], "run": id, "seconds": n}` has containers wait,
+`{"take": [reference, key, *spec]}` gets one, `{"let_go": true}` ends all that wait. The answer to the second carries
+the file descriptors of the container's streams, and the container lives as long as the connection, which can ask
+`{"wait": seconds}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_imagebuild.engines.protocol import Engine
+from pytest_imagebuild.engines.uses import folder_name
+
+__all__ = ["Line", "all_places", "call", "listen", "place_of"]
+
+_PROTOCOL = 1
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_LONGEST = 64 * 1024
+_STREAMS = 3
+_PATIENCE = 5.0
+"""Seconds after which a process that does not answer is taken for one that never will."""
+
+
+def place_of(cache_dir: Path, engine: Engine) -> Path:
+    """Return the folder of the process that keeps containers of an engine for this user and this Python."""
+    # Another version of this package has another file here, also at the same path.
+    code = os.stat(__file__)  # noqa: PTH116
+    who = [engine.name, os.getuid(), sys.executable, __file__, code.st_ino, code.st_mtime_ns, _PROTOCOL]
+    digest = hashlib.sha256(json.dumps(who).encode()).hexdigest()[:16]
+    return _places(cache_dir, engine) / digest
+
+
+def all_places(cache_dir: Path, engine: Engine) -> Sequence[Path]:
+    """Return the folders of all processes that keep, or have kept, containers of an engine."""
+    folder = _places(cache_dir, engine)
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def listen(place: Path) -> socket.socket:
+    """Return the socket that listens in a folder, whose lock is held. Raises OSError."""
+    (place / "socket").unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    with _address(place) as address:
+        listener.bind(address)
+    listener.listen(64)
+    return listener
+
+
+def call(place: Path) -> Line | None:
+    """Return a connection to the process of a folder, None where there is none."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_PATIENCE)
+    try:
+        with _address(place) as address:
+            connection.connect(address)
+    except OSError:
+        connection.close()
+        return None
+    return Line(connection)
+
+
+class Line:
+    """A connection, for one thread. Whoever is on the other side is a process of this user."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def send(self, message: Mapping[str, object], streams: Sequence[int] = ()) -> None:
+        """Send a message, and with it file descriptors. Raises OSError."""
+        data = json.dumps(message).encode() + b"\n"
+        sent = socket.send_fds(self._socket, [data], streams) if streams else 0
+        self._socket.sendall(data[sent:])
+
+    def receive(self, timeout: float | None = _PATIENCE) -> tuple[Mapping[str, Any], list[int]] | None:
+        """Return the next message and the file descriptors that came with it; None where there is none in time."""
+        data, streams = b"", []
+        try:
+            self._socket.settimeout(timeout)
+            while not data.endswith(b"\n") and len(data) <= _LONGEST:
+                more, came, _, _ = socket.recv_fds(self._socket, _LONGEST, _STREAMS, _CLOSE_ON_EXEC)
+                streams += came
+                data += more
+                if not more:
+                    break
+            message = json.loads(data)
+            if isinstance(message, dict):
+                return message, streams
+        except (OSError, ValueError):
+            pass
+        for stream in streams:
+            os.close(stream)
+        return None
+
+    def close(self) -> None:
+        """Hang up. Calling it again does nothing."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def _places(cache_dir: Path, engine: Engine) -> Path:
+    return cache_dir / "keepers" / folder_name(engine.capabilities().identity)
+
+
+@contextlib.contextmanager
+def _address(place: Path) -> Iterator[str]:
+    """Name a socket in a few bytes, of which there may be about a hundred, where the kernel lets one."""
+    if not os.path.isdir("/proc/self/fd"):  # noqa: PTH112
+        yield str(place / "socket")
+        return
+    folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/socket"
+    finally:
+        os.close(folder)

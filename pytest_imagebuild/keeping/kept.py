@@ -1,0 +1,149 @@
+"""What a run knows of the process that keeps containers: it takes what waits, and asks for what the next will need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.pipes import PipeChannel
+from pytest_imagebuild.engines.protocol import Container, Engine, ExitStatus, SessionSpec
+from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.keeping.door import Line, all_places, call, place_of
+from pytest_imagebuild.keeping.rows import row_of
+
+__all__ = ["Kept", "let_go"]
+
+_PROGRAM = str(Path(__file__).with_name("__main__.py"))
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 30.0
+
+
+class Kept:
+    """The containers of one run that may wait for it, and for the next one. Thread-safe.
+
+    They are kept for so many `seconds`. `run` is what the processes of a run share.
+    """
+
+    def __init__(self, engine: Engine, cache_dir: Path, *, run: str, seconds: float) -> None:
+        self._engine = engine
+        self._cache_dir = cache_dir.absolute()
+        self._run = run
+        self._seconds = seconds
+        self.taken = 0
+        """How many containers waited that this process has taken."""
+
+    def start(self, layer: BuiltLayer, spec: SessionSpec) -> Container:
+        """Return a container that waited, or start one. Raises EngineError."""
+        container = self._take(layer, spec)
+        if container is None:
+            return self._engine.start(layer, spec)
+        self.taken += 1
+        return container
+
+    def keep(self, wanted: Iterable[tuple[BuiltLayer, SessionSpec]]) -> None:
+        """Have containers wait for the next run. Raises EngineError where nothing can keep them."""
+        rows = [[layer.labels.key, *row] for layer, spec in wanted if (row := row_of(spec)) is not None]
+        if not rows:
+            return
+        request = {"keep": rows, "run": self._run, "seconds": self._seconds}
+        place = place_of(self._cache_dir, self._engine)
+        if _asked(place, request) is None:
+            _begin(self._engine.name, self._cache_dir, place, request)
+
+    def _take(self, layer: BuiltLayer, spec: SessionSpec) -> _Lent | None:
+        row = row_of(spec)
+        line = call(place_of(self._cache_dir, self._engine)) if row is not None and not layer.labels.namespace else None
+        if row is None or line is None:
+            return None
+        with suppress(OSError):
+            line.send({"take": [layer.reference, layer.labels.key, *row]})
+            match line.receive():
+                case {"taken": str(name)}, [stdin, stdout, stderr]:
+                    return _Lent(name, line, (stdin, stdout, stderr))
+        line.close()
+        return None
+
+
+class _Lent:
+    """A container that waited: its streams are this process's, its life depends on the connection."""
+
+    def __init__(self, name: str, line: Line, streams: Sequence[int]) -> None:
+        stdin, stdout, stderr = streams
+        self._name = name
+        self._line = line
+        self._channel = PipeChannel(
+            open(stdin, "wb", buffering=0),  # noqa: PTH123, SIM115 - the channel closes them
+            open(stdout, "rb", buffering=0),  # noqa: PTH123, SIM115
+            open(stderr, "rb", buffering=0),  # noqa: PTH123, SIM115
+        )
+
+    @property
+    def id(self) -> str:
+        """The engine's name of it."""
+        return self._name
+
+    @property
+    def channel(self) -> PipeChannel:
+        """The stream to its main process."""
+        return self._channel
+
+    def wait(self, timeout: float) -> ExitStatus:
+        """Wait up to `timeout` seconds for the main process to end."""
+        with suppress(OSError):
+            self._line.send({"wait": timeout})
+            match self._line.receive(timeout + _ANSWER_SECONDS):
+                case {"code": int() | None as code, "oom": bool(oom), "detail": str(detail)}, _:
+                    return ExitStatus(code=code, out_of_memory=oom, detail=detail)
+        return ExitStatus(code=None, detail="The process that kept the container has ended.")
+
+    def stop(self) -> None:
+        """Have it killed and removed. Calling it again does nothing."""
+        self._channel.close()
+        self._line.close()
+
+
+def let_go(cache_dir: Path, engine: Engine) -> int:
+    """End the containers of an engine that wait for a run, of whichever process; return how many were."""
+    answers = [_asked(place, {"let_go": True}) or {} for place in all_places(cache_dir.absolute(), engine)]
+    return sum(ended for answer in answers if isinstance(ended := answer.get("ended"), int))
+
+
+def _asked(place: Path, request: Mapping[str, object]) -> Mapping[str, Any] | None:
+    """Return the answer of the process of a folder, None where there is none."""
+    line = call(place)
+    if line is None:
+        return None
+    with closing(line), suppress(OSError):
+        line.send(request)
+        received = line.receive(_ANSWER_SECONDS)
+        return received[0] if received is not None else None
+    return None
+
+
+def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, object]) -> None:
+    """Start a process that does what is asked first, and wait until it listens. Raises EngineError."""
+    # Most runs find it there.
+    import json  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    command = [sys.executable, _PROGRAM, engine, str(cache_dir), str(place), json.dumps(request)]
+    try:
+        place.mkdir(parents=True, mode=0o700, exist_ok=True)
+        started = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            check=False,
+            timeout=_START_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(f"no container can be kept for the next run: {error}") from error
+    if started.returncode:
+        problem = started.stderr.decode(errors="replace").strip()
+        raise EngineError(f"no container can be kept for the next run: {problem}")
