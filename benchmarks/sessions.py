@@ -16,23 +16,36 @@ its containers are not in it, nor what was killed with a container.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 from aims import figures
-from measuring import Contestant, Trial, further, one_row
+from measuring import Contestant, Took, Trial, further, one_row
 from places import ALONE, PYTEST, TESTS, Place, call, pytest_program
 from running import Outcome, Setting, main
 from showing import counted
+
+from pytest_imagebuild.keeping.kept import let_go
 
 COUNTS = (1, 200, 2000)
 ISOLATED = (1, 200)
 SHORT_COUNTS = (1, 20)
 SHORT_ISOLATED = (1, 3)
+KEPT = ", kept"
+READY_SECONDS = 1.0
+"""What a container that is to wait may take to start: who edits between two runs does not see it."""
 FURTHER = "each further test"
 FURTHER_ISOLATED = 'each further test, isolation="test"'
+
+MANY_AIMS = {"embedded": 1.1, f"embedded{KEPT}": 1.1, "docker": 1.25, f"docker{KEPT}": 1.15}
+"""Ratios to plain pytest."""
+ONE_AIMS = {"embedded": 0.10, f"embedded{KEPT}": 0.10, "docker": 0.35, f"docker{KEPT}": 0.10}
+FURTHER_AIMS = {"embedded": 0.15e-3, f"embedded{KEPT}": 0.15e-3, "docker": 0.2e-3, f"docker{KEPT}": 0.2e-3}
+ALONE_AIMS = {"embedded": 15e-3}
+"""Seconds above plain pytest."""
 
 MARKED = """\
 from pytest_imagebuild import Image
@@ -59,17 +72,22 @@ def sessions(setting: Setting) -> Outcome:
     project = Project(setting.folder, setting.cache_dir, setting.base, counts, isolated)
     python = project.python_inside(setting.places[0])
     contestants = project.contestants(setting.places)
-    setting.race(contestants)
+    try:
+        setting.race(contestants)
+    finally:
+        _end_kept(setting.places, setting.cache_dir)
     for contestant in contestants:
         further(contestant, FURTHER, (tests(counts[0]), counts[0]), (tests(counts[-1]), counts[-1]))
         few, many = isolated
         further(contestant, FURTHER_ISOLATED, (each_alone(few), few), (each_alone(many), many))
     plain = contestants[0]
-    found = []
-    for row in (*map(tests, counts), *map(each_alone, isolated)):
-        found += figures(row, contestants, row, kind="ratio", beside=plain)
-    for row in (FURTHER, FURTHER_ISOLATED):
-        found += figures(row, contestants, row, kind="more", beside=plain)
+    fewest, most = tests(counts[0]), tests(counts[-1])
+    found = [
+        *figures(most, contestants, most, kind="ratio", aims=MANY_AIMS, beside=plain),
+        *figures(fewest, contestants, fewest, kind="more", aims=ONE_AIMS, beside=plain),
+        *figures(FURTHER, contestants, FURTHER, kind="more", aims=FURTHER_AIMS, beside=plain),
+        *figures(FURTHER_ISOLATED, contestants, FURTHER_ISOLATED, kind="more", aims=ALONE_AIMS, beside=plain),
+    ]
     return Outcome(
         title="Warm runs",
         contestants=contestants,
@@ -107,12 +125,20 @@ class Project:
             )
             for place in places
         ]
+        kept = [
+            Contestant(
+                name=f"{place.name}{KEPT}",
+                engine=f"{place.engine}{KEPT}",
+                trials=self._trials(self._inside(place, "--image-keep"), "image", settling=READY_SECONDS),
+            )
+            for place in places
+        ]
         peers = [
             Contestant(name=place.docker_run, trials=self._trials(self._docker_run(place), "host"))
             for place in places
             if place.runs_docker
         ]
-        return [plain, *ours, *peers]
+        return [plain, *ours, *kept, *peers]
 
     def python_inside(self, place: Place) -> str:
         """Return the version of Python in the image, which is built by this."""
@@ -120,18 +146,18 @@ class Project:
         printed = call(command, self._folder, place.variables(self._cache_dir))
         return printed.split("inside")[1].strip()
 
-    def _trials(self, run: Run, shared: str, isolated: str = "") -> list[Trial]:
+    def _trials(self, run: Run, shared: str, isolated: str = "", *, settling: float = 0.0) -> list[Trial]:
         files = {tests(count): f"test_{shared}_{count}.py" for count in self._counts}
         if isolated:
             files.update({each_alone(count): f"test_{isolated}_{count}.py" for count in self._isolated})
-        return [partial(one_row, row, partial(run, file)) for row, file in files.items()]
+        return [partial(_settled, row, partial(run, file), settling) for row, file in files.items()]
 
     def _on_host(self, file: str) -> object:
         return call(pytest_program(file), self._folder, ALONE)
 
-    def _inside(self, place: Place) -> Run:
+    def _inside(self, place: Place, *flags: str) -> Run:
         environment = {**ALONE, **place.variables(self._cache_dir)}
-        return lambda file: call(pytest_program("-p", "imagebuild", file), self._folder, environment)
+        return lambda file: call(pytest_program("-p", "imagebuild", *flags, file), self._folder, environment)
 
     def _docker_run(self, place: Place) -> Run:
         environment = place.variables(self._cache_dir)
@@ -141,6 +167,20 @@ class Project:
         mounted = ["-v", f"{self._folder}:{self._folder}", "-w", str(self._folder)]
         docker = ["docker", "run", "--rm", *mounted, reference, "python3", *PYTEST]
         return lambda file: call([*docker, file], self._folder, environment)
+
+
+def _settled(row: str, run: Callable[[], object], settling: float) -> Mapping[str, Took]:
+    """Time a run, and wait until what it has begun for the next one is through."""
+    took = one_row(row, run)
+    time.sleep(settling)
+    return took
+
+
+def _end_kept(places: Sequence[Place], cache_dir: Path) -> None:
+    for place in places:
+        engine = place.open(cache_dir)
+        let_go(cache_dir, engine)
+        engine.close()
 
 
 def tests(count: int) -> str:

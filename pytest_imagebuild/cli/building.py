@@ -43,6 +43,7 @@ def build(parsed: argparse.Namespace) -> int:
                     "built": tally.built,
                     "seconds": tally.seconds,
                     "engine": workspace.engine.name,
+                    "kept": 0,
                 }
             ]
         )
