@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
@@ -21,16 +22,22 @@ MOST = 8
 _AT_ONCE = 2
 """Containers that are started at once: whoever works here has other things to do."""
 
+_NAMES = (Path("/etc/resolv.conf"), Path("/etc/hosts"))
+
 _Wanted = tuple[BuiltLayer, SessionSpec]
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A container that nobody has come for. `until` is the time at which it ends, by the keeper's clock."""
+    """A container that nobody has come for. `until` is the time at which it ends, by the keeper's clock.
+
+    `names` are the files from which it knows the names of the network, as they were.
+    """
 
     wanted: _Wanted
     container: Future[Container]
     until: float
+    names: tuple[bytes, ...]
 
 
 class Keeper:
@@ -61,7 +68,7 @@ class Keeper:
                 for one in same:
                     one.until = until
                 for _ in range(asked.count(each) - len(same)):
-                    self._waiting.append(_Waiting(each, self._pool.submit(self._start, each), until))
+                    self._waiting.append(_Waiting(each, self._pool.submit(self._start, each), until, _names()))
             self._end(self._waiting[:-MOST])
             return len(self._waiting)
 
@@ -73,7 +80,7 @@ class Keeper:
         while (one := self._pop(reference, key, spec)) is not None:
             with suppress(EngineError):
                 container = one.container.result()
-                if _is_ready(container):
+                if _is_ready(container) and one.names == _names():
                     return container
             self._end_later(one)
         return None
@@ -122,6 +129,11 @@ class Keeper:
 
     def _end_later(self, one: _Waiting) -> Future[None]:
         return self._pool.submit(_stop, one)
+
+
+def _names() -> tuple[bytes, ...]:
+    """Return what a container is told of the network when it starts: a machine may have moved to another one since."""
+    return tuple(path.read_bytes() if path.exists() else b"" for path in _NAMES)
 
 
 def _is_ready(container: Container) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytest_imagebuild.keeping.rows import row_of
 __all__ = ["Kept", "let_go"]
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
+_OF_COVERAGE = ("COV_CORE_", "COVERAGE_PROCESS_")
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 
@@ -130,6 +132,8 @@ def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, obje
     import subprocess  # noqa: PLC0415
     import sys  # noqa: PLC0415
 
+    # What measures this run is not to measure a process that outlives it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_COVERAGE)}
     command = [sys.executable, _PROGRAM, engine, str(cache_dir), str(place), json.dumps(request)]
     try:
         place.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -139,6 +143,7 @@ def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, obje
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
+            env=environment,
             check=False,
             timeout=_START_SECONDS,
         )

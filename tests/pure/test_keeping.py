@@ -221,6 +221,20 @@ def test_one_whose_worker_does_not_wait_is_ended_and_another_taken(
     assert engine.started[0].stopped == 1
 
 
+def test_one_from_before_the_machine_was_in_another_network_is_ended(
+    keeper: Keeper, engine: _Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tmp_path / "resolv.conf"
+    monkeypatch.setattr("pytest_imagebuild.keeping.keeper._NAMES", (names,))
+    keeper.keep("run", [("a", PLAIN)], 60)
+    names.write_text("nameserver 192.0.2.1\n")
+    assert _take(keeper) is None
+    keeper.keep("next", [("a", PLAIN)], 60)
+    assert _take(keeper) is engine.started[1]
+    keeper.close()
+    assert engine.started[0].stopped == 1
+
+
 def test_a_start_that_fails_is_no_error(keeper: Keeper, engine: _Engine) -> None:
     engine.fails = True
     keeper.keep("run", [("a", PLAIN)], 60)
