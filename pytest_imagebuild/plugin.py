@@ -11,6 +11,7 @@ import pytest
 from pytest_imagebuild import hookspecs
 from pytest_imagebuild.last_time import recall, remember
 from pytest_imagebuild.options import Options, add_options
+from pytest_imagebuild.unrewritten import import_as_python_does
 from pytest_imagebuild.worker.imports import pytest_runtest_makereport
 from pytest_imagebuild.worker.marker import (
     image_under_test,
@@ -49,6 +50,8 @@ MARKER = (
     "several images run it once in each"
 )
 GPU_MARKER = "gpu: the test asks for a GPU: added to every test whose image marker has gpu="
+
+import_as_python_does()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
