@@ -233,7 +233,7 @@ class Soak:
         self._counts.seconds = time.monotonic() - begun
         self._counts.built, self._counts.replaced, self._counts.removed = ledger.built, ledger.replaced, ledger.removed
         self._counts.projects = ledger.projects
-        self._counts.wrong += ledger.wrong
+        self._counts.wrong += ledger.wrong if ledger.built else ["nobody saw a layer being built"]
         self._engine.sweep_settled(self._nonce)
         self._ended(self._start("the last prune", self._prune()))
         self._counts.wrong += itertools.chain(self._left_over(), self._lost_notes())
