@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_imagebuild.build.inventory import Download, KeptLayer, downloads, inventory
 from pytest_imagebuild.build.names import Names
+from pytest_imagebuild.build.notes import Notes
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses
 
@@ -58,6 +59,8 @@ def prune(engine: Engine, uses: Uses, cache_dir: Path, options: PruneOptions) ->
         yield from work.old_downloads(options.older_than)
     if options.older_than is not None or options.keep_size is not None:
         yield from work.unused_layers()
+    if not options.dry_run:
+        work.drop_lost_notes()
 
 
 class _Prune:
@@ -69,7 +72,9 @@ class _Prune:
         self._cache_dir = cache_dir
         self._options = options
         self._now = time.time()
-        self._named = frozenset(Names(cache_dir, engine.capabilities().identity).all().values())
+        identity = engine.capabilities().identity
+        self._named = frozenset(Names(cache_dir, identity).all().values())
+        self._notes = Notes(cache_dir, identity)
 
     def remnants(self) -> Iterator[Pruned]:
         for remnant in self._engine.remnants():
@@ -106,6 +111,14 @@ class _Prune:
                 above[layer.built.labels.parent] -= 1
                 total -= pruned.freed
 
+    def drop_lost_notes(self) -> None:
+        """Remove the notes of layers that went another way: swept, damaged, or removed by somebody else."""
+        for key in self._notes.lost(self._engine.layers()):
+            with self._uses.removing(key) as free:
+                # A run may have made the layer since, and ended.
+                if free and key in self._notes.lost(self._engine.layers()):
+                    self._notes.drop(key)
+
     def _may_go(self, layer: KeptLayer, total: int) -> bool:
         options = self._options
         # What was used in the future was used before the clock was set back: it is as good as used now.
@@ -121,6 +134,8 @@ class _Prune:
         else:
             with self._uses.removing(layer.key) as free:
                 freed = self._engine.remove(layer.stored) if free else None
+                if freed is not None:
+                    self._notes.drop(layer.key)
             if freed is not None:
                 self._uses.forget(layer.key, labels.parent)
         return Pruned(what=labels.step or layer.key, freed=freed, last_use=layer.last_use, is_layer=True)

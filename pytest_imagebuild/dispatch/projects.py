@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_imagebuild.build.builder import ImageBuilder
+from pytest_imagebuild.build.notes import KeptFiles, Notes
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import Engine
-from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.image.canonical import digest
-from pytest_imagebuild.session.kept import Changes, KeptFiles, Status, changes, settled, size_of, statuses
+from pytest_imagebuild.session.kept import Changes, Status, changes, settled, size_of, statuses
 from pytest_imagebuild.session.runtime import COMMAND
 from pytest_imagebuild.session.tree import ProjectTree, payload
 
@@ -50,6 +50,7 @@ class Projects:
     def __init__(self, builder: ImageBuilder, tree: ProjectTree) -> None:
         self._builder = builder
         self._tree = tree
+        self._notes = _notes(builder.engine, builder.settings.cache_dir)
         self._grounds: dict[str, Ground] = {}
         self._looked = float("-inf")
         self._seen: Mapping[str, Status] = {}
@@ -88,7 +89,7 @@ class Projects:
         return found
 
     def _found(self, key: str, below: BuiltLayer, image: str) -> Ground | None:
-        noted = KeptFiles.read(self._note(key))
+        noted = self._notes.read(key)
         if noted is None or noted.below != below.reference:
             return None
         if not noted.reference:
@@ -110,26 +111,23 @@ class Projects:
             layer = self._builder.put(key, below, work, title)
         except CommandFailed:
             # The place of the project is none that an image can have files in, as one below /dev.
-            KeptFiles(reference="", below=below.reference).write(self._note(key))
+            self._notes.write(key, KeptFiles(reference="", below=below.reference))
             return Ground(below)
         except EngineError:
             # Where this cannot be done, what is done instead says why.
             return Ground(below)
-        KeptFiles(reference=layer.reference, below=below.reference, files=files).write(self._note(key))
+        self._notes.write(key, KeptFiles(reference=layer.reference, below=below.reference, files=files))
         return Ground(layer, files)
-
-    def _note(self, key: str) -> Path:
-        return _note(key, self._builder.engine, self._builder.settings.cache_dir)
 
 
 def files_in(layer: BuiltLayer, engine: Engine, cache_dir: Path) -> Mapping[str, Status]:
     """Return the files of a project that a layer has: none but a project layer has any."""
-    noted = KeptFiles.read(_note(layer.labels.key, engine, cache_dir))
+    noted = _notes(engine, cache_dir).read(layer.labels.key)
     return noted.files if noted is not None and noted.reference == layer.reference else {}
 
 
-def _note(key: str, engine: Engine, cache_dir: Path) -> Path:
-    return cache_dir / "projects" / folder_name(engine.capabilities().identity) / f"{key}.json"
+def _notes(engine: Engine, cache_dir: Path) -> Notes:
+    return Notes(cache_dir, engine.capabilities().identity)
 
 
 def _is_large(files: Mapping[str, Status]) -> bool:

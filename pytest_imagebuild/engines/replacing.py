@@ -10,7 +10,7 @@ __all__ = ["replace_text"]
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file in UTF-8, in the place of one that may be there and stays where this fails. Raises OSError."""
-    partial = path.with_name(f".{uuid.uuid4().hex}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)

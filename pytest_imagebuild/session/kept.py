@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.session.tree import ProjectTree
 
-__all__ = ["Changes", "KeptFiles", "Status", "changes", "settled", "size_of", "statuses"]
+__all__ = ["Changes", "Status", "changes", "settled", "size_of", "statuses"]
 
 Status = tuple[int, ...]
 """What a file system says of a file: its mode, size, inode, and when content and status were changed last, in ns."""
 
-_FORMAT = 1
 _SETTLED_NS = 1_000_000_000
 """What was changed so lately may be changed again without a sign of it: clocks of file systems go by ticks."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptFiles:
-    """The files in a layer, by their absolute paths, as they were when they were read.
-
-    `reference` is the layer, "" where this project cannot be kept in one; `below` is the layer that it stands on. An
-    empty status is that of a file of which nobody can tell whether it has changed since.
-    """
-
-    reference: str
-    below: str
-    files: Mapping[str, Status] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> KeptFiles | None:
-        """Read a note of `write`. One that cannot be read is none."""
-        try:
-            noted = json.loads(path.read_bytes())
-            if noted["format"] != _FORMAT:
-                return None
-            files = {str(name): tuple(status) for name, status in noted["files"].items()}
-            return cls(reference=str(noted["reference"]), below=str(noted["below"]), files=files)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def write(self, path: Path) -> None:
-        """Write a note. Without it, the layer is made anew."""
-        noted = {"format": _FORMAT, "reference": self.reference, "below": self.below, "files": dict(self.files)}
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_text(path, json.dumps(noted))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -117,7 +117,7 @@ class _Packed:
         """Add what lies at `path`; return False, without reading it, for a file that there is no room for."""
         try:
             return self._add_file(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return True  # git lists files that were deleted but are still tracked, and editors remove theirs meanwhile
 
     def _add_file(self, path: str) -> bool:
@@ -220,8 +220,11 @@ def _answer(process: subprocess.Popen[bytes] | None) -> bytes | None:
 
 
 def _walk(root: Path, below: PurePath) -> Iterator[PurePath]:
-    with os.scandir(root / below) as entries:
-        found = list(entries)
+    try:
+        with os.scandir(root / below) as entries:
+            found = list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # it went away after it was listed
     if any(entry.name == "pyvenv.cfg" for entry in found):
         return
     for entry in found:

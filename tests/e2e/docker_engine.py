@@ -327,7 +327,7 @@ class _Accounting(_Listening):
         if event["Action"] == "tag" and name.startswith(f"{LAYERS}:"):
             if self._text in attributes[STEP] or attributes["imagebuild.parent"] in self._keys.values():
                 key = self._keys[identity] = name.partition(":")[2]
-                self.ledger.kept(key, identity, attributes["imagebuild.generation"])
+                self.ledger.kept(key, identity, attributes["imagebuild.generation"], attributes[STEP])
         elif event["Action"] in ("untag", "delete") and identity in self._keys:
             self.ledger.gone(self._keys[identity], identity)
 

@@ -411,7 +411,7 @@ class _Accounting(_Watching):
     def __init__(self, store: _Folders) -> None:
         super().__init__(store)
         self.ledger = Ledger()
-        self._coming: dict[str, tuple[str, str]] = {}
+        self._coming: dict[str, tuple[str, str, str]] = {}
 
     def __enter__(self) -> _Accounting:
         self._inotify.watch(self._store.cache, CHANGES)
@@ -425,10 +425,10 @@ class _Accounting(_Watching):
             if happening.mask & CREATED:
                 with contextlib.suppress(FileNotFoundError):
                     labels = self._store.record(name[1:])["labels"]
-                    self._coming[labels["key"]] = (name[1:], labels["generation"])
+                    self._coming[labels["key"]] = name[1:], labels["generation"], labels["step"]
         elif happening.mask & CREATED:
-            layer, generation = self._coming.pop(key, (f"unread {len(self._coming)}", None))
-            self.ledger.kept(key, layer, generation)
+            layer, generation, step = self._coming.pop(key, (f"unread {len(self._coming)}", None, ""))
+            self.ledger.kept(key, layer, generation, step)
         else:
             self.ledger.gone(key)
 

@@ -11,7 +11,22 @@ from typing import Protocol
 
 import pytest
 
-__all__ = ["CHOSEN", "EngineUnderTest", "Events", "Ledger", "Made", "Outage", "Recording", "only", "open_engine"]
+__all__ = [
+    "CHOSEN",
+    "PROJECT",
+    "EngineUnderTest",
+    "Events",
+    "Ledger",
+    "Made",
+    "Outage",
+    "Recording",
+    "only",
+    "open_engine",
+]
+
+
+PROJECT = "the project "
+"""How the step of a layer begins that has the files of a project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +42,24 @@ class Made:
 class Ledger:
     """How layers came and went in a cache while a block ran. An engine calls `kept` and `gone`, in order.
 
-    What is there and was not built by force must not be built again.
+    What is there and was not built by force must not be built again, but for projects, which change.
     """
 
     built: int = 0
+    projects: int = 0
     replaced: int = 0
     removed: int = 0
     wrong: list[str] = field(default_factory=list)
     _there: dict[str, str] = field(default_factory=dict)
 
-    def kept(self, key: str, layer: str, generation: str | None) -> None:
+    def kept(self, key: str, layer: str, generation: str | None, step: str = "") -> None:
         """Note that a key stands for a layer now. Only one that took the place of another has a generation."""
         if self._there.get(key) == layer:
             return
         self.built += 1
-        if generation:
+        if step.startswith(PROJECT):
+            self.projects += 1
+        elif generation:
             self.replaced += 1
         elif generation is not None and key in self._there:
             self.wrong.append(f"the layer of the key {key} was built twice: {self._there[key]}, then {layer}")

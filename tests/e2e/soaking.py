@@ -1,5 +1,7 @@
 """Many runs at once on one cache folder, killed at random moments; then everything must be as if none had been.
 
+Some are of projects that are large enough to be kept in the engine, and change between and during runs.
+
 `python tests/e2e/soaking.py --engine embedded` takes ten minutes, with the test ground up. What is wrong is printed
 with the seed that draws the same runs again.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import json
 import os
 import random
 import secrets
@@ -22,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bases import own_base
-from engines import EngineUnderTest, open_engine
+from changing import EXPECTED, TREE, ChangingProject
+from engines import PROJECT, EngineUnderTest, open_engine
 from pruning import MINE
 
 __all__ = ["Counts", "Soak"]
@@ -31,6 +36,10 @@ PATIENCE = 600
 """Seconds that runs may take to end when no more are begun."""
 KILLED = 0.35
 """The share of runs that are killed."""
+ON_CHANGING = 0.4
+"""The share of runs that are on a changing project."""
+CHANGED = 0.4
+"""How often a run is followed by a change of its project, and begun beside one of a restless project."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FIRST_GUESS = 8.0
 """Seconds that a run takes, before it is known."""
@@ -46,6 +55,8 @@ CHAINS = {
     "twice": ("run l", "run l", "run a"),
 }
 """The images, by their steps from the bottom up."""
+LAST = ("leaf", "twice")
+"""The images of the last run on each changing project."""
 
 DEFINITIONS = """\
 import os
@@ -133,17 +144,22 @@ class Counts:
     built: int = 0
     replaced: int = 0
     removed: int = 0
+    projects: int = 0
+    on_changing: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.runs.items()))
         killed = ", ".join(f"{number} by {name}" for name, number in sorted(self.killed.items()))
-        forced = f"{self.replaced} of them by force in the place of another"
+        forced = f"{self.replaced} of them by force in the place of another, {self.projects} of projects"
+        changes = ", ".join(f"{number} {kind}" for kind, number in sorted(self.changes.items()))
         return "\n".join(
             [
                 f"seed {self.seed}: {self.seconds:.0f} s, {self.runs.total()} runs, {self.most_at_once} at once",
                 f"runs: {kinds}",
                 f"killed {self.killed.total()}: {killed or 'none'}; {self.green} green",
+                f"projects: {self.on_changing} runs on changing ones, which were changed: {changes or 'never'}",
                 f"layers: {self.built} built, {forced}; {self.removed} removed by prune",
                 *(f"WRONG: {sentence}" for sentence in self.wrong),
             ]
@@ -157,8 +173,9 @@ class _Begun:
     process: subprocess.Popen[bytes]
     log: Path
     since: float
-    end: tuple[float, signal.Signals] | None
+    end: tuple[float, signal.Signals] | None = None
     killed: bool = False
+    on: ChangingProject | None = None
 
     @property
     def output(self) -> str:
@@ -168,10 +185,12 @@ class _Begun:
 class Soak:
     """Runs in `folder` on an engine whose cache folder nobody else uses. `base` is a base image of its own.
 
-    `nonce` is in the name of every step.
+    `nonce` is in the name of every step. `changing` projects change between their runs, and as many while they run.
     """
 
-    def __init__(self, engine: EngineUnderTest, folder: Path, *, base: str, nonce: str, seed: int) -> None:
+    def __init__(
+        self, engine: EngineUnderTest, folder: Path, *, base: str, nonce: str, seed: int, changing: int
+    ) -> None:
         self._engine = engine
         self._folder = folder
         self._nonce = nonce
@@ -184,32 +203,40 @@ class Soak:
         self._usual = FIRST_GUESS
         for path in (self._temporary, self._logs, self._project):
             path.mkdir(parents=True)
+        self._changing = [
+            ChangingProject(folder / f"{kind}-{number}", self._chance, restless=kind == "restless")
+            for kind in ("changing", "restless")
+            for number in range(changing)
+        ]
         definitions = DEFINITIONS.format(base=base, chains=CHAINS, nonce=nonce)
-        (self._project / "pytest.ini").write_text("[pytest]\n")
-        (self._project / "definitions.py").write_text(definitions)
-        for name in CHAINS:
-            (self._project / f"test_{name}.py").write_text(TESTS.format(name=name))
+        for project in self._projects():
+            (project / "pytest.ini").write_text("[pytest]\n")
+            (project / "definitions.py").write_text(definitions)
+            for name in CHAINS:
+                (project / f"test_{name}.py").write_text(TESTS.format(name=name))
 
     def run(self, seconds: float, processes: int) -> Counts:
         """Begin runs for so long, so many at once; then look at what is there. Nothing of it runs when it returns."""
         # The base image, so that not all wait for it.
-        self._alone("the first run", "test_stem.py", "--image-build-only")
+        self._alone("the first run", None, "test_stem.py", "--image-build-only")
         begun = time.monotonic()
         try:
             with self._engine.ledger(self._nonce) as ledger:
                 self._go_on(begun + seconds, processes)
-                said = self._alone("the last run")
-                if f"{5 * len(CHAINS)} passed" not in said:
-                    self._counts.wrong.append(f"the last run did not pass every test:\n{said}")
+                self._last_run(None, *CHAINS)
+                for project in self._changing:
+                    self._last_run(project, *LAST)
         finally:
             for run in self._running:
                 run.process.kill()
                 run.process.wait(20)
         self._counts.seconds = time.monotonic() - begun
         self._counts.built, self._counts.replaced, self._counts.removed = ledger.built, ledger.replaced, ledger.removed
-        self._counts.wrong += ledger.wrong
+        self._counts.projects = ledger.projects
+        self._counts.wrong += ledger.wrong if ledger.built else ["nobody saw a layer being built"]
         self._engine.sweep_settled(self._nonce)
-        self._counts.wrong += self._left_over()
+        self._ended(self._start("the last prune", self._prune()))
+        self._counts.wrong += itertools.chain(self._left_over(), self._lost_notes())
         self._counts.wrong += self._engine.unsound(self._nonce)
         return self._counts
 
@@ -236,15 +263,41 @@ class Soak:
         number = self._chance.choice(SIGNALS)
         of = self._chance.sample(sorted(CHAINS), self._chance.randint(1, 4))
         files = [f"test_{name}.py" for name in sorted(of)]
-        command = self._prune(*flags) if kind in PRUNES else self._pytest(*flags, *files)
-        run = self._start(kind, command)
+        on = self._draw_project()
+        if kind in PRUNES:
+            run = self._start(kind, self._prune(*flags))
+        else:
+            run = self._start(kind, self._pytest(on, *flags, *files), on)
+            self._counts.on_changing += on is not None
         if killing:
             run.end = run.since + after * self._usual, number
         self._running.append(run)
         self._counts.runs[kind] += 1
+        for project in self._changing:
+            if project.restless and self._chance.random() < CHANGED:
+                self._change(project)
+            elif project is on and self._chance.random() < CHANGED:
+                project.due = True
 
-    def _alone(self, kind: str, *arguments: str) -> str:
-        run = self._start(kind, self._pytest(*arguments))
+    def _draw_project(self) -> ChangingProject | None:
+        """Draw a project that may be used now; None is the one that never changes."""
+        drawn = self._chance.random() < ON_CHANGING
+        free = [project for project in self._changing if not project.due]
+        return self._chance.choice(free) if drawn and free else None
+
+    def _change(self, project: ChangingProject) -> None:
+        self._counts.changes["much" if project.change() else "little"] += 1
+
+    def _last_run(self, on: ChangingProject | None, *names: str) -> None:
+        said = self._alone("the last run", on, *(f"test_{name}.py" for name in names))
+        if f"{5 * len(names)} passed" not in said:
+            self._counts.wrong.append(f"the last run did not pass every test:\n{said}")
+
+    def _alone(self, kind: str, on: ChangingProject | None, *arguments: str) -> str:
+        return self._ended(self._start(kind, self._pytest(on, *arguments), on))
+
+    def _ended(self, run: _Begun) -> str:
+        """Wait for a run, and return what it has said."""
         self._running.append(run)
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.process.wait(PATIENCE)
@@ -252,34 +305,37 @@ class Soak:
         self._look()
         return said
 
-    def _pytest(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments]
+    def _pytest(self, on: ChangingProject | None, *arguments: str) -> list[str]:
+        # By pytest's cache, the sessions of the run before begin early.
+        cache = ["-p", "no:cacheprovider"] if on is None else ["-o", f"cache_dir={self._folder}/{on.folder.name}-cache"]
+        return [sys.executable, "-m", "pytest", *cache, "-p", "no:hypothesispytest", *arguments]
 
     def _prune(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", MINE, self._nonce, "", "prune", *arguments]
 
-    def _start(self, kind: str, command: list[str]) -> _Begun:
+    def _start(self, kind: str, command: list[str], on: ChangingProject | None = None) -> _Begun:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "MODAL_"))}
         log = self._logs / f"{self._counts.runs.total()}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 # What a shell starts in the background is deaf to Ctrl-C, and that is inherited.
                 ["env", "--default-signal=INT,TERM,HUP", *command],
-                cwd=self._project,
+                cwd=on.folder if on else self._project,
                 env={
                     **inherited,
                     **self._engine.environment,
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "TMPDIR": str(self._temporary),
+                    **({EXPECTED: on.expected()} if on else {}),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
-        return _Begun(kind, command, process, log, time.monotonic(), None)
+        return _Begun(kind, command, process, log, time.monotonic(), on=on)
 
     def _look(self) -> None:
-        """Kill what is to be killed now, and take in what has ended."""
+        """Kill what is to be killed now, take in what has ended, and change what nobody uses."""
         now = time.monotonic()
         for run in tuple(self._running):
             code = run.process.poll()
@@ -299,20 +355,33 @@ class Soak:
             else:
                 self._counts.wrong.append(f"{run.kind} ended with {code}: {' '.join(run.command[-6:])}\n{run.output}")
 
+        for project in self._changing:
+            if project.due and all(run.on is not project for run in self._running):
+                self._change(project)
+
+    def _projects(self) -> list[Path]:
+        return [self._project, *(project.folder for project in self._changing)]
+
     def _left_over(self) -> Iterator[str]:
         for what in self._engine.remains(self._nonce):
             yield f"left over: {what}"
         for path in self._temporary.iterdir():
             if not path.name.startswith("pytest-of-"):
                 yield f"left over: {path}"
-        for path in self._project.iterdir():
-            if path.suffix not in (".py", ".ini", ".lock"):
+        for path in itertools.chain.from_iterable(project.iterdir() for project in self._projects()):
+            if path.suffix not in (".py", ".ini", ".lock") and path.name != TREE:
                 yield f"left over: {path}"
         for path in sorted(self._engine.cache_dir.rglob("*")):
             if path.is_file() and _passing(path.relative_to(self._engine.cache_dir)):
                 yield f"left over: {path}"
         for pid, command in _processes(self._engine.environment):
             yield f"left over: the process {pid}, {command}"
+
+    def _lost_notes(self) -> Iterator[str]:
+        layers = self._engine.layers(PROJECT).values()
+        for path in self._engine.cache_dir.glob("projects/*/*.json"):
+            if json.loads(path.read_bytes())["reference"] not in layers:
+                yield f"left over: {path}, the note of a layer that is gone"
 
 
 def _passing(path: Path) -> bool:
@@ -346,7 +415,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         engine = open_engine(given.engine, folder / "cache")
         print(f"seed {seed}, on {given.engine}, in {folder}", flush=True)
         with own_base(nonce, engine) as base:
-            soak = Soak(engine, folder / "soak", base=base.reference, nonce=nonce, seed=seed)
+            soak = Soak(engine, folder / "soak", base=base.reference, nonce=nonce, seed=seed, changing=2)
             counts = soak.run(given.seconds, given.processes)
     print(counts)
     return 1 if counts.wrong else 0

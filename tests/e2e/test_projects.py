@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from bases import OwnBase
 from engines import EngineUnderTest
 from inner import Inner, Ran
+from pruning import MINE
 
 FILES = 150
 LOCKFILE = "imagebuild.lock"
@@ -96,6 +99,17 @@ def kept(engine: EngineUnderTest, project: Inner) -> dict[str, str]:
     return engine.layers(f"the project {project.folder}")
 
 
+def noted(engine: EngineUnderTest, key: str) -> list[Path]:
+    """Return what is there of the note of a project layer. `key` is how an engine names the layer."""
+    return list((engine.cache_dir / "projects").glob(f"*/*{key.rpartition(':')[2]}*"))
+
+
+def prune(project: Inner, nonce: str, *arguments: str) -> None:
+    environment = {**os.environ, **project.engine.environment}
+    command = [sys.executable, "-c", MINE, nonce, "", "prune", *arguments]
+    subprocess.run(command, cwd=project.folder, env=environment, check=True, capture_output=True, timeout=120)
+
+
 def test_each_run_has_the_files_of_the_host_whatever_was_done_to_them(project: Inner, engine: EngineUnderTest) -> None:
     package = project.folder / "package"
     assert inside(run(project)) == on_host(project)
@@ -164,6 +178,23 @@ def test_a_layer_that_is_gone_is_made_anew_and_so_is_one_below_which_all_is_new(
     assert inside(forced) == on_host(project)
     assert kept(engine, project) != second
     assert inside(run(project)) == on_host(project)
+
+
+def test_what_was_noted_of_one_goes_with_it(project: Inner, engine: EngineUnderTest, nonce: str) -> None:
+    assert inside(run(project)) == on_host(project)
+    ((key, first),) = kept(engine, project).items()
+    prune(project, nonce)
+    assert len(noted(engine, key)) == 1
+    engine.remove_layers(f"the project {project.folder}")
+    prune(project, nonce)
+    assert noted(engine, key) == []
+
+    assert inside(run(project)) == on_host(project)
+    assert kept(engine, project)[key] != first
+    assert len(noted(engine, key)) == 1
+    prune(project, nonce, "--older-than", "0h")
+    assert kept(engine, project) == {}
+    assert noted(engine, key) == []
 
 
 def test_workers_of_xdist_keep_one(project: Inner, engine: EngineUnderTest) -> None:

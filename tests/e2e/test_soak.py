@@ -14,7 +14,7 @@ def test_runs_at_random_moments_and_kills_leave_whole_layers_and_nothing_else(
 ) -> None:
     alone = open_engine(engine.name, tmp_path / "cache")
     with own_base(nonce, alone) as base:
-        counts = Soak(alone, tmp_path / "soak", base=base.reference, nonce=nonce, seed=256).run(10, 4)
+        counts = Soak(alone, tmp_path / "soak", base=base.reference, nonce=nonce, seed=256, changing=1).run(10, 4)
 
     assert counts.wrong == [], str(counts)
     assert counts.killed.total() > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_imagebuild.session.kept import KeptFiles, changes, settled, statuses
+from pytest_imagebuild.session.kept import changes, settled, statuses
 from pytest_imagebuild.session.tree import ProjectTree
 
 
@@ -86,18 +86,3 @@ def test_what_was_changed_long_before_it_was_read_is_known(root: Path, monkeypat
     now = time.time_ns()
     monkeypatch.setattr("pytest_imagebuild.session.kept.time.time_ns", lambda: now + 2_000_000_000)
     assert settled(kept(root)) == kept(root)
-
-
-def test_a_note_is_read_as_it_was_written(tmp_path: Path) -> None:
-    odd = os.fsdecode(b"/p/\xff.py")
-    note = KeptFiles(reference="layer", below="runtime", files={"/p/a.py": (1, 2, 3, 4, 5), odd: ()})
-    note.write(tmp_path / "deep/er/note.json")
-    assert KeptFiles.read(tmp_path / "deep/er/note.json") == note
-    assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["note.json"]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0}', '{"format": 1, "reference": "x", "below": "y"}'])
-def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "note.json").write_text(text)
-    assert KeptFiles.read(tmp_path / "note.json") is None
-    assert KeptFiles.read(tmp_path / "none.json") is None

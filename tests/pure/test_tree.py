@@ -318,6 +318,48 @@ def test_a_file_that_goes_away_while_the_tree_is_read_is_left_out(
         assert [PurePath(name).name for name in archive.getnames()] == ["stays.py"]
 
 
+@pytest.mark.parametrize("becomes", ["nothing", "a file"])
+def test_a_folder_that_goes_away_while_the_tree_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    for name in ("goes/one.py", "stays/two.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("pass")
+    look = os.scandir
+
+    def look_into_it_when_it_is_gone(path: Path) -> object:
+        if path == tmp_path / "goes":
+            shutil.rmtree(path)
+            if becomes == "a file":
+                path.write_text("pass")
+        return look(path)
+
+    monkeypatch.setattr("pytest_imagebuild.session.tree.os.scandir", look_into_it_when_it_is_gone)
+
+    assert read_tree(tmp_path).paths == ("stays/two.py",)
+
+
+def test_a_file_that_becomes_a_folder_while_the_tree_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("becomes.py", "stays.py"):
+        (tmp_path / name).write_text("pass")
+    tree = read_tree(tmp_path)
+    look = os.lstat
+
+    def look_at_the_last_of(path: str) -> os.stat_result:
+        status = look(path)
+        if path.endswith("becomes.py"):
+            Path(path).unlink()
+            Path(path).mkdir()
+        return status
+
+    monkeypatch.setattr("pytest_imagebuild.session.tree.os.lstat", look_at_the_last_of)
+
+    with tarfile.open(fileobj=io.BytesIO(payload([tree], []))) as archive:
+        assert [PurePath(name).name for name in archive.getnames()] == ["stays.py"]
+
+
 def test_a_payload_is_the_tar_that_tarfile_writes(root: Path) -> None:
     names = ["a", "b/empty", f"b/{'long' * 60}", "ü :,'", "ü" * 50, "b/" + "n" * 97, os.fsdecode(b"\xff")]
     write(root, *names)

@@ -245,8 +245,10 @@ class Store:
         """Remove a layer, and those of its trees that are not `needed`; return the bytes freed."""
         self.forget(record)
         (self._records / f"{record.id}.json").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._namespace(record.labels.namespace).rmdir()
+        if record.labels.namespace:
+            # Not that of the cache: another process may be about to keep a layer there.
+            with contextlib.suppress(OSError):
+                self._namespace(record.labels.namespace).rmdir()
         lost = [tree for tree in record.trees if tree.id not in needed]
         return sum(tree.size for tree in lost if self.remove_tree(tree.id))
 
