@@ -23,7 +23,7 @@ from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses, folder_name
 from pytest_imagebuild.errors import DefinitionError, EngineError, ImageBuildError
-from pytest_imagebuild.image.bases import published_name
+from pytest_imagebuild.image.steps.bases import published_name
 from pytest_imagebuild.plan.keys import KeyInputs
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer, base_layer
 

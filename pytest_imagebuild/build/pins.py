@@ -10,8 +10,8 @@ from functools import partial
 from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
-from pytest_imagebuild.image.bases import SCRATCH, published_name
 from pytest_imagebuild.image.instructions import Install
+from pytest_imagebuild.image.steps.bases import SCRATCH, published_name
 from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin, normal_name
 from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
 from pytest_imagebuild.plan.plan import PlannedLayer
