@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pytest_imagebuild.engines.protocol import Engine
+from typing import TYPE_CHECKING
+
 from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
-from pytest_imagebuild.image.volume import Mounted, Volume
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.protocol import Engine
+    from pytest_imagebuild.image.volume import Mounted, Volume
 
 __all__ = ["provide"]
 

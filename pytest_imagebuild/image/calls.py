@@ -13,10 +13,10 @@ from pytest_imagebuild.errors import DefinitionError, SourceLocation
 from pytest_imagebuild.image.callers import callers_line
 from pytest_imagebuild.image.canonical import encode
 from pytest_imagebuild.image.patterns import FilePatternMatcher
-from pytest_imagebuild.image.secret import Secret
 
 if TYPE_CHECKING:
     from pytest_imagebuild.image.gpu import GpuRequest
+    from pytest_imagebuild.image.secret import Secret
     from pytest_imagebuild.image.steps.pip_options import PipOptions
     from pytest_imagebuild.image.volume import Mounted
 
@@ -194,6 +194,8 @@ class ChainCall:
         """Check `secrets=`: a collection that may be left out, in the order given; that of a set means nothing."""
         if value is None:
             return ()
+        from pytest_imagebuild.image.secret import Secret  # noqa: PLC0415 - few calls have any
+
         # What is found is not shown: who passes a text here, passes the secret itself.
         rule = "All secrets of an Image need to be Secret instances"
         if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
@@ -206,7 +208,11 @@ class ChainCall:
 
     def secret(self, value: object, keyword: str = "secret") -> Secret | None:
         """Check a secret that may be left out."""
-        if value is None or isinstance(value, Secret):
+        if value is None:
+            return None
+        from pytest_imagebuild.image.secret import Secret  # noqa: PLC0415 - few calls have one
+
+        if isinstance(value, Secret):
             return value
         message = f"{keyword} must be a Secret, found {type(value).__name__}. Make one: Secret.from_dict({{...}})"
         raise self.error(message)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.secret import Secret
-from pytest_imagebuild.image.volume import Volume
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import Secret
+    from pytest_imagebuild.image.volume import Volume
 
 __all__ = ["Changing"]
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.names import image_name
 from pytest_imagebuild.image.recipe import Recipe
-from pytest_imagebuild.image.secret import RegistrySecret, RegistryService, Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import RegistrySecret, RegistryService, Secret
 
 __all__ = ["Factories"]
 
@@ -153,8 +154,14 @@ class Factories(Recipe):
             add_python=call.python_version(add_python, "add_python"),
             setup=call.strings("setup_dockerfile_commands", [lines]),
             method=call.method,
-            login=None if given is None else RegistrySecret(secret=given, service=_SERVICES.get(call.method, "")),
+            login=None if given is None else _login(call, given),
             force=bool(force),
             where=call.where,
         )
         return cls._make((step,))
+
+
+def _login(call: ChainCall, secret: Secret) -> RegistrySecret:
+    from pytest_imagebuild.image.secret import RegistrySecret  # noqa: PLC0415 - few registries ask for one
+
+    return RegistrySecret(secret=secret, service=_SERVICES.get(call.method, ""))

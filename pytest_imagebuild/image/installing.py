@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.secret import Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import Secret
 
 __all__ = ["Installing"]
 

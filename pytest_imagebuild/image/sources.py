@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.errors import SourceLocation
 from pytest_imagebuild.image.patterns import FilePatternMatcher
 from pytest_imagebuild.image.wording import call_text, quoted
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.errors import SourceLocation
 
 __all__ = ["Ignore", "LocalDir", "LocalFile", "LocalPythonSource", "LocalSource"]
 

@@ -19,7 +19,6 @@ from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.image.recipe import definition_of
 from pytest_imagebuild.image.step import LayerSpec, Step
-from pytest_imagebuild.image.steps.registry import FromRegistryStep
 from pytest_imagebuild.plan.keys import KeyInputs, contents_digest, pins_digest
 
 if TYPE_CHECKING:
@@ -226,6 +225,8 @@ def _root(spec: LayerSpec, below: PlannedLayer | None, dockerfile: PlannedDocker
 
 def base_layer(reference: str) -> PlannedLayer:
     """Return the base layer of a reference that a Dockerfile takes: that of `from_registry`, with the same key."""
+    from pytest_imagebuild.image.steps.registry import FromRegistryStep  # noqa: PLC0415 - few Dockerfiles are built
+
     step = FromRegistryStep(tag=reference)
     return _plan_layer(step.describe(), step, LayerSpec(base=reference), None, None)
 

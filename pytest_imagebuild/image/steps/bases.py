@@ -6,19 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_imagebuild.image.base_names import SCRATCH, as_published
 from pytest_imagebuild.image.step import LayerSpec, Step
 from pytest_imagebuild.image.wording import call_text, quoted
 
 if TYPE_CHECKING:
     from pytest_imagebuild.image.builder import Builder
 
-__all__ = ["SCRATCH", "FromNameStep", "FromScratchStep", "published_name"]
-
-SCRATCH = "scratch"
-"""The name of a base image that holds nothing; no registry has it."""
-
-# No reference of a registry has a space in it.
-_PUBLISHED = "published "
+__all__ = ["FromNameStep", "FromScratchStep"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +37,4 @@ class FromNameStep(Step):
         return call_text("from_name", [quoted(self.name.removesuffix(":latest"))])
 
     def layers(self, builder: Builder, local_python: str) -> tuple[LayerSpec, ...]:  # noqa: ARG002 - it is built
-        return (LayerSpec(base=f"{_PUBLISHED}{self.name}"),)
-
-
-def published_name(base: str | None) -> str | None:
-    """Give the name under which a base was published; None for a base that is something else."""
-    return base.removeprefix(_PUBLISHED) if base is not None and base.startswith(_PUBLISHED) else None
+        return (LayerSpec(base=as_published(self.name)),)
