@@ -60,6 +60,9 @@ class HeldFile:
     ) -> None:
         self.release()
 
+    def __del__(self) -> None:
+        self.release()
+
 
 def _leave_to_parent() -> None:
     """Close what a copy of the process has of them: it would hold them longer than the process."""
