@@ -22,7 +22,7 @@ Each message says what was asked, what was found, and the next action.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = [
     "BaseImageError",
@@ -43,8 +43,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceLocation:
+class SourceLocation(NamedTuple):
     """A line of the user's code: where a chain call stands."""
 
     file: str

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.credentials import Credentials
@@ -82,8 +82,7 @@ class SessionSpec:
     volumes: tuple[VolumeMount, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExitStatus:
+class ExitStatus(NamedTuple):
     """How a container's main process ended. `code` is 128 + signal for a killed one, None if not known."""
 
     code: int | None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.layers import BuiltLayer
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["Remnant", "StoredLayer"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredLayer:
+class StoredLayer(NamedTuple):
     """A finished layer of the cache, as housekeeping sees it.
 
     `own_size` is the bytes that it holds: without the layers below, and without what is not ours (a base image that the
@@ -25,8 +23,7 @@ class StoredLayer:
     in_use: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remnant:
+class Remnant(NamedTuple):
     """Something in the engine's store that no key leads to.
 
     It is what a dead run left, a replaced generation, a base image or blob that no layer needs, or a broken-off

@@ -13,8 +13,8 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.held import HeldFile
 
@@ -23,8 +23,7 @@ __all__ = ["LastUse", "Uses", "folder_name"]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LastUse:
+class LastUse(NamedTuple):
     """When a layer was used last, in seconds since the epoch, and the image that it is the top of."""
 
     time: float

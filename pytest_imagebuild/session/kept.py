@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.session.tree import ProjectTree
@@ -56,8 +57,7 @@ class KeptFiles:
             replace_text(path, json.dumps(noted))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What makes kept files those that there are now.
 
     `same` and `removed` are absolute paths; `changed` counts the other files that there are, `size` is their bytes.

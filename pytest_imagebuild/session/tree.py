@@ -10,9 +10,8 @@ import os
 import stat
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.patterns import FilePatternMatcher
@@ -42,8 +41,7 @@ _BLOCK, _RECORD = 512, 10240
 """Of a tar, as `tarfile` has them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectTree:
+class ProjectTree(NamedTuple):
     """The files of a project: paths relative to `root`, sorted by their parts."""
 
     root: Path
