@@ -22,7 +22,7 @@ Each message says what was asked, what was found, and the next action.
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
+from dataclasses import dataclass
 
 __all__ = [
     "BaseImageError",
@@ -43,7 +43,8 @@ __all__ = [
 ]
 
 
-class SourceLocation(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceLocation:
     """A line of the user's code: where a chain call stands."""
 
     file: str
