@@ -468,6 +468,8 @@ def test_a_run_without_marked_tests_imports_nothing_heavy_and_contacts_no_engine
 
 WARM = {
     "conftest.py": """
+        import atexit
+        import gc
         import os
         import sys
 
@@ -475,6 +477,8 @@ WARM = {
         def pytest_unconfigure():
             if "IMAGEBUILD_IMAGE" not in os.environ:
                 print("imported:", *sys.modules)
+                print("spared:", gc.get_freeze_count() > 0)
+                atexit.register(lambda: print("spared at the exit:", gc.get_freeze_count() > 0))
         """,
     "test_warm.py": f"""
         import sys
@@ -515,6 +519,15 @@ def test_a_run_of_an_image_that_is_built_imports_nothing_that_others_need(
     assert needless & (said["imported"] | said["inside"]) == set()
     if engine.name == "embedded":
         assert {"docker", "filelock", "requests", "rich", "tomli_w"} & said["imported"] == set()
+
+
+def test_the_last_collections_of_garbage_are_spared_what_was_there_when_containers_began_to_start(
+    tmp_path: Path, engine: EngineUnderTest
+) -> None:
+    project = Inner(tmp_path, engine).write(WARM)
+    first, second = project.run(), project.run()
+    assert re.findall(r"^spared.*", first.out, re.MULTILINE) == ["spared: False", "spared at the exit: False"]
+    assert re.findall(r"^spared.*", second.out, re.MULTILINE) == ["spared: True", "spared at the exit: False"]
 
 
 def test_to_import_the_package_before_pytest_gives_no_warning(flags: Inner) -> None:
