@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE: there is nothing to rewrite here, and pytest would warn whe
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pytest_imagebuild.errors import (
@@ -28,7 +29,10 @@ from pytest_imagebuild.errors import (
 )
 
 if TYPE_CHECKING:
-    from pytest_imagebuild.image import FilePatternMatcher, Image, Secret, Volume
+    from pytest_imagebuild.image.chain import Image
+    from pytest_imagebuild.image.patterns import FilePatternMatcher
+    from pytest_imagebuild.image.secret import Secret
+    from pytest_imagebuild.image.volume import Volume
     from pytest_imagebuild.worker.hosted import host_fixture
 
     __version__: str
@@ -67,17 +71,21 @@ def _version() -> str:
         return "0+unknown"
 
 
+_MODULES = {
+    "FilePatternMatcher": "image.patterns",
+    "Image": "image.chain",
+    "Secret": "image.secret",
+    "Volume": "image.volume",
+    "host_fixture": "worker.hosted",
+}
+
+
 if not TYPE_CHECKING:  # else a type checker would take every name for one of this module
 
     def __getattr__(name: str) -> object:
-        if name in ("FilePatternMatcher", "Image", "Secret", "Volume"):
-            from pytest_imagebuild import image  # noqa: PLC0415 - on demand, see above
-
-            value: object = getattr(image, name)
-        elif name == "host_fixture":
-            from pytest_imagebuild.worker import hosted  # noqa: PLC0415
-
-            value = hosted.host_fixture
+        if name in _MODULES:
+            module = import_module(f"{__name__}.{_MODULES[name]}")  # on demand, see above
+            value: object = getattr(module, name)
         elif name == "__version__":
             value = _version()
         else:

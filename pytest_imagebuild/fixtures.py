@@ -10,7 +10,8 @@ from typing import Protocol
 import pytest
 
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import Service, ServiceSpec
+from pytest_imagebuild.engines.protocol import Service
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.chain import Image
 

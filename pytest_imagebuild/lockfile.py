@@ -31,8 +31,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import tomli_w
-
 from pytest_imagebuild.errors import LockfileError
 
 if sys.version_info >= (3, 11):
@@ -217,6 +215,8 @@ class Lockfile:
             body["base"] = [record.to_dict() for record in self.bases]
         if self.layers:
             body["layer"] = [record.to_dict() for record in self.layers]
+        import tomli_w  # noqa: PLC0415 - most runs write none
+
         return HEADER + tomli_w.dumps(body)
 
     @classmethod

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -30,8 +31,7 @@ _GPU_MISSING = ("skip", "fail")
 _KEEP_SECONDS = 600.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NamedImage:
+class NamedImage(NamedTuple):
     """An image for the tests of a folder. `name` is FILE.py:NAME, relative to `base`, or MODULE:NAME.
 
     `origin` says where it is named.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
@@ -42,6 +44,7 @@ SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
 SHELL_STATUS: pytest.StashKey[int] = pytest.StashKey()
 COUNTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+_SPARED: pytest.StashKey[bool] = pytest.StashKey()
 _CONFIGS: list[pytest.Config] = []
 MARKER = (
     "image(image, *, gpu=None, cpu=None, memory=None, timeout=None, env=None, secrets=(), volumes=None, network=True, "
@@ -69,6 +72,9 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
     """Take over the folders that have an image: from here on, even conftest files are theirs."""
+    # What is added first is done last: after the collections of garbage with which pytest ends.
+    early_config.add_cleanup(partial(_spare_nothing, early_config))
+    early_config.stash[_SPARED] = False
     options = early_config.known_args_namespace
     named = (options.image or early_config.getini("image")) and not options.no_image
     if not named or options.help or options.version:
@@ -125,6 +131,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
         if (early := begin_early(config, rows)) is not None:
             config.stash[EARLY] = early
+            _spare_what_is_there(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -238,6 +245,22 @@ def _finish(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
         run.finish()
+
+
+def _spare_what_is_there(config: pytest.Config) -> None:
+    """Spare pytest's last two collections of garbage the modules, which stay: nothing goes on beside those.
+
+    What is garbage by now is collected while containers start.
+    """
+    if _SPARED in config.stash and not config.stash[_SPARED] and not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+        config.stash[_SPARED] = True
+
+
+def _spare_nothing(config: pytest.Config) -> None:
+    if config.stash[_SPARED]:
+        gc.unfreeze()
 
 
 def _distributes(config: pytest.Config) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,24 +12,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from filelock import FileLock
-
 from pytest_imagebuild.build.names import Names
-from pytest_imagebuild.build.pins import Pins
 from pytest_imagebuild.build.progress import Progress, Tally
-from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.engines.gpus.leases import Leases, lock_folder
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
-from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import Uses, folder_name
 from pytest_imagebuild.errors import DefinitionError, EngineError, ImageBuildError
-from pytest_imagebuild.image.bases import published_name
-from pytest_imagebuild.plan.keys import KeyInputs
+from pytest_imagebuild.image.base_names import published_name
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer, base_layer
 
 if TYPE_CHECKING:
     from pytest_imagebuild.build.maker import LayerMaker, LayerPins
+    from pytest_imagebuild.build.pins import Pins
+    from pytest_imagebuild.build.settings import BuildSettings
+    from pytest_imagebuild.engines.protocol import Engine
     from pytest_imagebuild.engines.work import Work
+    from pytest_imagebuild.plan.keys import KeyInputs
 
 __all__ = ["ImageBuilder"]
 
@@ -191,6 +189,8 @@ class ImageBuilder:
         folder = self.settings.cache_dir / "locks" / folder_name(self._capabilities.identity)
         folder.mkdir(parents=True, exist_ok=True)
         prefix = f"{self.settings.namespace}-" if self.settings.namespace else ""
+        from filelock import FileLock  # noqa: PLC0415 - most runs build nothing
+
         with FileLock(folder / f"{prefix}{name}.lock"):
             yield
 
@@ -412,7 +412,7 @@ class ImageBuilder:
         return LayerLabels(
             key=inputs.key,
             parent=place.parent_key,
-            generation=secrets.token_hex(8) if replaced else "",
+            generation=os.urandom(8).hex() if replaced else "",
             run=self.settings.run,
             namespace=self.settings.namespace,
             step=place.layer.title,

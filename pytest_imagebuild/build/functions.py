@@ -13,8 +13,8 @@ from pathlib import Path
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.work import CommandFailed
 from pytest_imagebuild.image.resources import shown_memory
-from pytest_imagebuild.plan.context import SOURCE_ROOT
 from pytest_imagebuild.plan.functions import PlannedFunction
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 from pytest_imagebuild.plan.runtime import FIND_PYTHON, runtime_files
 from pytest_imagebuild.worker import function as runner
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_imagebuild.engines.generations import lineage
-from pytest_imagebuild.engines.layers import BuiltLayer, StoredLayer
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.stored import StoredLayer
 from pytest_imagebuild.engines.uses import LastUse
 
 __all__ = ["Download", "KeptLayer", "downloads", "inventory"]

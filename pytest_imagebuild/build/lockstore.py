@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
 from pytest_imagebuild.errors import LockfileError, disk_is_full
 from pytest_imagebuild.lockfile import Lockfile, normal_name
 
@@ -94,6 +92,8 @@ class LockStore:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
+        from filelock import FileLock  # noqa: PLC0415 - most runs make no change
+
         self._guard.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._guard):
             yield

@@ -16,8 +16,9 @@ from pytest_imagebuild.build.settings import BuildSettings
 from pytest_imagebuild.build.volumes import provide
 from pytest_imagebuild.build.work import commands_for_people, dockerfile_work, layer_work, resolving_work
 from pytest_imagebuild.dockerfile import DockerfileError
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.entries import FileEntry
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine, Output
 from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import ImageBuildError, StepError

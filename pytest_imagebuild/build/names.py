@@ -11,13 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine, Output
 from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.engines.uses import folder_name
-from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.image.canonical import digest
 
 __all__ = ["Names"]
@@ -46,6 +43,8 @@ class Names:
 
     def publish(self, name: str, layer: BuiltLayer, engine: Engine, run: str, output: Output) -> BuiltLayer:
         """Give a name to the image of a layer, and return the layer that holds it from now on."""
+        from pytest_imagebuild.engines.work import Work  # noqa: PLC0415 - most runs publish nothing
+
         inputs = {"published": layer.labels.key, "generation": layer.labels.generation}
         key = digest(inputs)
         labels = LayerLabels(key=key, parent="", generation="", run=run, step=layer.labels.step, inputs=inputs)
@@ -65,6 +64,8 @@ class Names:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
+        from filelock import FileLock  # noqa: PLC0415 - most runs make no change
+
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._path.with_suffix(".lock")):
             yield

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.replacing import replace_text
@@ -21,8 +22,7 @@ __all__ = ["KeptFiles", "Notes"]
 _FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptFiles:
+class KeptFiles(NamedTuple):
     """The files in a layer, by their absolute paths, as they were when they were read (`session/kept.py`).
 
     `reference` is the layer, "" where this project cannot be kept in one; `below` is the layer that it stands on. An
@@ -31,7 +31,7 @@ class KeptFiles:
 
     reference: str
     below: str
-    files: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class Notes:

@@ -6,23 +6,26 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.build.lockstore import LockMode, LockStore
 from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import LockfileError
-from pytest_imagebuild.image.bases import SCRATCH, published_name
-from pytest_imagebuild.image.instructions import Install
+from pytest_imagebuild.image.base_names import SCRATCH, published_name
 from pytest_imagebuild.lockfile import BaseRecord, LayerRecord, Lockfile, Pin, normal_name
-from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
-from pytest_imagebuild.plan.plan import PlannedLayer
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.build.lockstore import LockMode, LockStore
+    from pytest_imagebuild.image.instructions import Install
+    from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
+    from pytest_imagebuild.plan.plan import PlannedLayer
+
+    Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
+    """Resolves an install in the image below it, keeping the given pins where it can."""
 
 __all__ = ["Pins"]
 
 # Tools that take the newest of everything when one thing is resolved again.
 _UNKEPT = ("apt", "micromamba")
-
-Resolver = Callable[[Install, tuple[Pin, ...]], tuple[Pin, ...]]
-"""Resolves an install in the image below it, keeping the given pins where it can."""
 
 
 @dataclass(kw_only=True, slots=True)

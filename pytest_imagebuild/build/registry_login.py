@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.errors import BaseImageError, SecretError, SourceLocation
 from pytest_imagebuild.image.secret import RegistrySecret, RegistryService
 

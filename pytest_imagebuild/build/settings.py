@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.entries import FileEntry
 
@@ -20,8 +21,7 @@ class StepNetwork:
     network: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildMode:
+class BuildMode(NamedTuple):
     """How the cache is used. `force` rebuilds every layer once per run; `ignore_cache` neither reads nor writes it."""
 
     force: bool = False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pytest_imagebuild.engines.protocol import Engine
-from pytest_imagebuild.engines.volumes import VolumeMount
+from typing import TYPE_CHECKING
+
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
-from pytest_imagebuild.image.volume import Mounted, Volume
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.protocol import Engine
+    from pytest_imagebuild.engines.volumes import VolumeMount
+    from pytest_imagebuild.image.volume import Mounted, Volume
 
 __all__ = ["provide"]
 
@@ -19,6 +23,8 @@ def provide(engine: Engine, volumes: Mounted, where: SourceLocation | None = Non
 
 
 def _provided(engine: Engine, path: str, volume: Volume, where: SourceLocation | None) -> VolumeMount:
+    from pytest_imagebuild.engines.volumes import VolumeMount  # noqa: PLC0415 - few runs have any
+
     name = volume.name or str(volume.number)
     if volume.is_ephemeral or volume.create_if_missing:
         engine.make_volume(name, ephemeral=volume.is_ephemeral)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_imagebuild.dispatch.requests import SessionKey
 from pytest_imagebuild.image.resources import shown_memory
@@ -15,8 +15,7 @@ _NOT_OF_THE_USER = re.compile(r'(?m)^  File "[^"]*/(?:_pytest|pluggy|pytest_imag
 """Frames of a stack, as faulthandler prints them, that run the test."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """Why a session cannot run anything: the setup error of each of its items."""
 
     text: str

@@ -8,25 +8,28 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from pytest_imagebuild.dispatch import hosted, reports
 from pytest_imagebuild.dispatch.broken import Broken, broken_by, last_words, with_limit
-from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.gpus import GpuWarning, warn_of_lost
 from pytest_imagebuild.dispatch.invocation import collected_by
 from pytest_imagebuild.dispatch.replay import Replay
-from pytest_imagebuild.dispatch.reports import Phase
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, plain_nodeid
 from pytest_imagebuild.dispatch.spares import AHEAD, Spares
 from pytest_imagebuild.dispatch.unenforced import LimitWarning, warn_of_limits
-from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.gpus.leases import Leases
-from pytest_imagebuild.engines.protocol import Capabilities
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.session.messages import Asked, Done, Message, Missing, Output, ShellEnded, Terminal
 from pytest_imagebuild.session.session import Session, WorkerTimeout
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.dispatch.console import Console
+    from pytest_imagebuild.dispatch.reports import Phase
+    from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+    from pytest_imagebuild.engines.gpus.leases import Leases
+    from pytest_imagebuild.engines.protocol import Capabilities
 
 __all__ = ["Dispatcher"]
 
@@ -68,8 +71,7 @@ class _Line:
     broken: Broken | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """One item's turn. `following` is the next item of its session, as far as is known.
 
     `upcoming` are the files of the items that probably have the next turns.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_imagebuild.dispatch import reports
-from pytest_imagebuild.dispatch.requests import Request, SessionKey
-from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.gpus.leases import Lease, Leases
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.image.gpu import shown_gpus
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.dispatch.requests import Request, SessionKey
+    from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+    from pytest_imagebuild.engines.gpus.leases import Lease, Leases
+    from pytest_imagebuild.image.gpu import GpuRequest
 
 __all__ = ["GpuWarning", "lease_of", "missing_gpus", "reports_of_missing", "warn_of_lost"]
 
@@ -31,7 +34,7 @@ def missing_gpus(
     if not asking:
         return {}
     inventory = look()
-    return {item: inventory.lacking(shown_gpus(gpu)) for item, gpu in asking.items() if not inventory.fitting(gpu)}
+    return {item: _lacking(inventory, gpu) for item, gpu in asking.items() if not inventory.fitting(gpu)}
 
 
 def reports_of_missing(item: pytest.Item, reason: str, *, fail: bool) -> Iterator[pytest.TestReport]:
@@ -53,7 +56,7 @@ def lease_of(
     inventory = look()
     found = inventory.fitting(key.gpu)
     if found is None:
-        raise EngineError(f"a GPU is gone: {inventory.lacking(shown_gpus(key.gpu))}.")
+        raise EngineError(f"a GPU is gone: {_lacking(inventory, key.gpu)}.")
     wish, gpus = found
     return leases.take(gpus, wish.count, lambda: say(f"{key.image.label} waits for a GPU ({wish}): others use it"))
 
@@ -63,3 +66,9 @@ def warn_of_lost(item: pytest.Item, key: SessionKey, look: Callable[[], GpuInven
     found = look().fitting(key.gpu) if key.gpu else None
     for lost in dict.fromkeys(sentence for gpu in (found[1] if found else ()) for sentence in gpu.lost):
         item.warn(GpuWarning(f"On the {engine} engine a container with this GPU goes without {lost}."))
+
+
+def _lacking(inventory: GpuInventory, asked: tuple[GpuRequest, ...]) -> str:
+    from pytest_imagebuild.image.gpu import shown_gpus  # noqa: PLC0415 - few items ask for any
+
+    return inventory.lacking(shown_gpus(asked))

@@ -8,9 +8,8 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -102,8 +101,7 @@ def worker_options(config: pytest.Config) -> dict[str, Any]:
 _SHOWING = ("showfixtures", "show_fixtures_per_test")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OwnRun:
+class OwnRun(NamedTuple):
     """A command line that a worker reads itself, what plugins of the host can read in it, and folders to leave out.
 
     With `shows`, it is one that runs no test, as `--fixtures`.

@@ -16,7 +16,6 @@ from pytest_imagebuild.build.notes import KeptFiles, Notes
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.protocol import Engine
-from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.session.kept import Changes, Status, changes, settled, size_of, statuses
@@ -101,6 +100,8 @@ class Projects:
         return None if _are_many(changes(noted.files, now), now) else Ground(layer, noted.files)
 
     def _made(self, key: str, below: BuiltLayer, title: str) -> Ground:
+        from pytest_imagebuild.engines.work import CommandFailed, Work  # noqa: PLC0415 - most runs make none
+
         files = settled(statuses(self._tree))
         work = Work(
             tools=(FileEntry(path=_ARCHIVE, mode=0o600, data=payload([self._tree], ())),),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
 
 from pytest_imagebuild.image.chain import Image
-from pytest_imagebuild.image.gpu import GpuRequest, read_gpus
 from pytest_imagebuild.image.resources import bytes_of, cores_of
-from pytest_imagebuild.image.secret import Secret
-from pytest_imagebuild.image.volume import Mounted, mounted_at, mounted_twice
 from pytest_imagebuild.worker.marker import image_of
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.gpu import GpuRequest
+    from pytest_imagebuild.image.secret import Secret
+    from pytest_imagebuild.image.volume import Mounted
 
 __all__ = ["Request", "SessionKey", "plain_nodeid", "request_of", "requests_of"]
 
@@ -135,6 +137,8 @@ def _secrets(item: pytest.Item, arguments: Mapping[str, Any]) -> tuple[Secret, .
     value = arguments.get("secrets")
     if value is None:
         return ()
+    from pytest_imagebuild.image.secret import Secret  # noqa: PLC0415 - few items have any
+
     # What is found is not shown: who passes a text here, passes the secret itself.
     rule = "secrets takes a list of Secret instances"
     if not isinstance(value, (list, tuple)):
@@ -160,6 +164,10 @@ def _resource(item: pytest.Item, read: Callable[[object], _Value], value: object
 
 
 def _gpu(item: pytest.Item, value: object) -> tuple[GpuRequest, ...]:
+    if value is None:
+        return ()
+    from pytest_imagebuild.image.gpu import read_gpus  # noqa: PLC0415 - few items ask for any
+
     try:
         return read_gpus(value, fallbacks=True)
     except ValueError as error:
@@ -177,8 +185,13 @@ def _isolation(item: pytest.Item, arguments: Mapping[str, Any]) -> Isolation:
 
 
 def _volumes(item: pytest.Item, arguments: Mapping[str, Any]) -> Mounted:
+    value = arguments.get("volumes")
+    if value is None:
+        return ()
+    from pytest_imagebuild.image.volume import mounted_at, mounted_twice  # noqa: PLC0415 - few items have any
+
     try:
-        volumes = mounted_at(arguments.get("volumes"))
+        volumes = mounted_at(value)
     except ValueError as error:
         raise _usage(item, str(error)) from None
     if (problem := mounted_twice(volumes)) is not None:

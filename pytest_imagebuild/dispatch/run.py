@@ -21,9 +21,7 @@ from pytest_imagebuild.dispatch.requests import Request, SessionKey, requests_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
 from pytest_imagebuild.engines.choose import choose_engine
-from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import Service, ServiceSpec
 from pytest_imagebuild.errors import (
     EngineError,
     EngineUnavailableError,
@@ -40,6 +38,9 @@ from pytest_imagebuild.worker.marker import label_of
 from pytest_imagebuild.worker.words import known_plugins
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+    from pytest_imagebuild.engines.protocol import Service
+    from pytest_imagebuild.engines.services import ServiceSpec
     from pytest_imagebuild.keeping.kept import Kept
 
 __all__ = ["Run"]

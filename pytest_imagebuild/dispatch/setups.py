@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_imagebuild.dispatch.covering import PLUGIN, settings_of
 from pytest_imagebuild.dispatch.invocation import environment, ini_names, only_shows, worker_options
-from pytest_imagebuild.engines.entries import FileEntry
-from pytest_imagebuild.engines.network import HostNetwork
-from pytest_imagebuild.engines.protocol import Engine
-from pytest_imagebuild.plan.context import SOURCE_ROOT
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 from pytest_imagebuild.plan.secret_values import SecretValues
 from pytest_imagebuild.session.setup import Setup
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.entries import FileEntry
+    from pytest_imagebuild.engines.network import HostNetwork
+    from pytest_imagebuild.engines.protocol import Engine
 
 __all__ = ["Files", "command_line_of", "network_of", "setup_of", "variables_of", "width_of"]
 

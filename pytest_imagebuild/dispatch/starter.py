@@ -33,7 +33,7 @@ from pytest_imagebuild.engines.protocol import Container, SessionSpec
 from pytest_imagebuild.errors import DefinitionError, ImageBuildError
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.masking import Masking
-from pytest_imagebuild.plan.context import SOURCE_ROOT
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 from pytest_imagebuild.plan.secret_values import read_secrets
 from pytest_imagebuild.session.runtime import COMMAND
 from pytest_imagebuild.session.session import Session

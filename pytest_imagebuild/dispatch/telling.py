@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_imagebuild.dispatch.early import Told
 from pytest_imagebuild.dispatch.invocation import project_root, trees_outside
 from pytest_imagebuild.dispatch.projects import files_in
 from pytest_imagebuild.dispatch.setups import command_line_of, network_of, setup_of, variables_of
-from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.network import HostNetwork
-from pytest_imagebuild.engines.protocol import Engine, SessionSpec
-from pytest_imagebuild.options import Options
 from pytest_imagebuild.session.kept import changes, statuses
-from pytest_imagebuild.session.setup import Setup
 from pytest_imagebuild.session.tree import payload, read_tree
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.dispatch.early import Told
+    from pytest_imagebuild.engines.layers import BuiltLayer
+    from pytest_imagebuild.engines.protocol import Engine, SessionSpec
+    from pytest_imagebuild.options import Options
+    from pytest_imagebuild.session.setup import Setup
 
 __all__ = ["telling"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_imagebuild.engines.work import ConfigChange
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.work import ConfigChange
 
 __all__ = ["PATH", "changed", "shell_of", "started_by", "variables_of", "workdir_of"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.engines.layers import BuiltLayer
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.layers import BuiltLayer
 
 __all__ = ["lineage", "replaced"]
 

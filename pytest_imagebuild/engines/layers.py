@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["BasePin", "BuiltLayer", "Credentials", "LayerIndex", "LayerLabels", "Remnant", "StoredLayer"]
+__all__ = ["BasePin", "BuiltLayer", "LayerIndex", "LayerLabels"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,14 +19,6 @@ class BasePin:
 
     digest: str
     source: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
-    """What a registry is logged in with."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,30 +76,3 @@ class LayerIndex(Mapping[str, BuiltLayer]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredLayer:
-    """A finished layer of the cache, as housekeeping sees it.
-
-    `own_size` is the bytes that it holds: without the layers below, and without what is not ours (a base image that the
-    user has as an image of his own). What several layers hold, as two of one base image, counts for the newest of them,
-    so that the sum is what all of them hold. `in_use` says that a container needs it now.
-    """
-
-    built: BuiltLayer
-    own_size: int
-    in_use: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Remnant:
-    """Something in the engine's store that no key leads to.
-
-    It is what a dead run left, a replaced generation, a base image or blob that no layer needs, or a broken-off
-    download. `name` is how the engine finds it again, `what` is for people, `size` is the bytes that it holds.
-    """
-
-    name: str
-    what: str
-    size: int

@@ -21,10 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_imagebuild.dockerfile import Run, read
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.entries import read_entry
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
-from pytest_imagebuild.engines.protocol import Capabilities, Container, Output, Service, ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.protocol import Capabilities, Container, Output, Service, SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 from pytest_imagebuild.engines.volumes import StoredVolume, VolumeMount, missing_volume
 from pytest_imagebuild.engines.work import CommandFailed, DockerfileWork, Work
 from pytest_imagebuild.errors import BaseImageError, EngineError

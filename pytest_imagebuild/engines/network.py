@@ -6,8 +6,8 @@ is left out; so is, for sessions, what only the host itself can reach.
 
 from __future__ import annotations
 
-import configparser
 import ipaddress
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -176,7 +176,9 @@ def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
 
 def _pip_settings(paths: Iterable[Path]) -> dict[str, str]:
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}}
-    for path in paths:
+    for path in filter(os.path.exists, paths):
+        import configparser  # noqa: PLC0415 - most machines have none
+
         parser = configparser.RawConfigParser(strict=False)
         try:
             parser.read(path, encoding="utf-8")

@@ -11,23 +11,25 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
-from pytest_imagebuild.engines.volumes import StoredVolume, VolumeMount
-from pytest_imagebuild.engines.work import DockerfileWork, Work
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.credentials import Credentials
+    from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+    from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+    from pytest_imagebuild.engines.services import ExecResult, ServiceSpec
+    from pytest_imagebuild.engines.stored import Remnant, StoredLayer
+    from pytest_imagebuild.engines.volumes import StoredVolume, VolumeMount
+    from pytest_imagebuild.engines.work import DockerfileWork, Work
 
 __all__ = [
     "Capabilities",
     "Channel",
     "Container",
     "Engine",
-    "ExecResult",
     "ExitStatus",
     "Output",
     "Service",
-    "ServiceSpec",
     "SessionSpec",
     "platform_of",
 ]
@@ -80,17 +82,7 @@ class SessionSpec:
     volumes: tuple[VolumeMount, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServiceSpec:
-    """A container for a host test to talk to. An empty `command` runs the image's own."""
-
-    command: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    ports: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExitStatus:
+class ExitStatus(NamedTuple):
     """How a container's main process ended. `code` is 128 + signal for a killed one, None if not known."""
 
     code: int | None
@@ -106,15 +98,6 @@ class ExitStatus:
             return cls(code=code, detail=f"killed by {signal.Signals(code - 128).name}")
         except ValueError:
             return cls(code=code)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExecResult:
-    """A command that ran in a container: exit code and both streams."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
 
 
 class Channel(Protocol):

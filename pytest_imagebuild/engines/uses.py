@@ -13,18 +13,17 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from pytest_imagebuild.engines.held import HeldFile
 
 __all__ = ["LastUse", "Uses", "folder_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LastUse:
+class LastUse(NamedTuple):
     """When a layer was used last, in seconds since the epoch, and the image that it is the top of."""
 
     time: float
@@ -43,7 +42,7 @@ class Uses:
         self._claims = self._folder / "claims"
         self._last = self._folder / "last"
         self._mine = self._claims / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._alive: FileLock | None = None
+        self._alive: HeldFile | None = None
         self._claimed: set[str] = set()
         self._touched: set[str] = set()
         self._guard = threading.Lock()
@@ -70,7 +69,7 @@ class Uses:
                     return False
                 if self._alive is None:
                     self._forget_dead()
-                    self._alive = FileLock(f"{self._mine}.lock", thread_local=False)
+                    self._alive = HeldFile(f"{self._mine}.lock")
                     self._alive.acquire()
                 with self._mine.open("a", encoding="utf-8") as file:
                     file.writelines(f"{key}\n" for key in new)
@@ -99,7 +98,7 @@ class Uses:
             if self._alive is not None:
                 self._mine.unlink(missing_ok=True)
                 self._alive.release()
-                Path(self._alive.lock_file).unlink(missing_ok=True)
+                self._alive.path.unlink(missing_ok=True)
                 self._alive = None
 
     def last_uses(self) -> dict[str, LastUse]:
@@ -147,7 +146,7 @@ class Uses:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         self._claims.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / "lock"):
+        with HeldFile(self._folder / "lock"):
             yield
 
     def _forget_dead(self) -> None:
@@ -157,11 +156,12 @@ class Uses:
     def _living_claims(self) -> Iterator[frozenset[str]]:
         for path in self._claims.glob("*.lock"):
             claims = path.with_suffix("")
-            try:
-                with FileLock(path).acquire(timeout=0):
+            lock = HeldFile(path)
+            if lock.acquire(wait=False):
+                with lock:
                     claims.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
-            except Timeout:
+            else:
                 yield frozenset((_read(claims) or "").split())
 
 

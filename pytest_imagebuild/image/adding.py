@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.patterns import HIDDEN_FILES, NON_SOURCE_FILES
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,6 +28,8 @@ class Adding(Recipe):
         With `copy=False` it is put in place when a container starts, and no build step may follow; with `copy=True`
         it is a layer. A relative `local_path` is relative to the working directory at build; `~` is the user's home.
         """
+        from pytest_imagebuild.image.sources import LocalFile  # noqa: PLC0415 - each call loads its own kind
+
         call = ChainCall("add_local_file")
         local, remote = call.path("local_path", local_path), call.remote_path(remote_path)
         if remote.endswith("/"):
@@ -49,6 +50,8 @@ class Adding(Recipe):
         `ignore` leaves files out: patterns as in a `.dockerignore` file, or a callable that gets each file's path
         relative to the folder and gives True to leave it out. By default nothing is left out.
         """
+        from pytest_imagebuild.image.sources import LocalDir  # noqa: PLC0415
+
         call = ChainCall("add_local_dir")
         source = LocalDir(
             local_path=call.path("local_path", local_path),
@@ -70,6 +73,8 @@ class Adding(Recipe):
         `ignore` is as in `add_local_dir`. By default only `.py` files come along, and none below a dot-prefixed or
         `__pycache__` folder; None leaves out just what those two hold.
         """
+        from pytest_imagebuild.image.sources import LocalPythonSource  # noqa: PLC0415
+
         call = ChainCall("add_local_python_source")
         source = LocalPythonSource(
             modules=call.modules(modules),

@@ -7,21 +7,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pytest_imagebuild.image.calls import ChainCall
-from pytest_imagebuild.image.function_call import (
-    CallFunction,
-    checked_arguments,
-    checked_function,
-    checked_timeout,
-    file_of,
-)
-from pytest_imagebuild.image.functions import RunFunctionStep
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.resources import bytes_of, cores_of
-from pytest_imagebuild.image.secret import Secret
-from pytest_imagebuild.image.volume import Volume
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import Secret
+    from pytest_imagebuild.image.volume import Volume
 
 __all__ = ["Calling"]
 
@@ -58,6 +50,16 @@ class Calling(Recipe):
         awaited, a generator iterated to its end. `cpu` is in cores, `memory` in MiB, `timeout` in seconds. An exception
         fails the build, with its traceback. `cloud` and `region` mean nothing here and are ignored.
         """
+        from pytest_imagebuild.image.function_call import (  # noqa: PLC0415 - each call loads its own kind
+            CallFunction,
+            checked_arguments,
+            checked_function,
+            checked_timeout,
+            file_of,
+        )
+        from pytest_imagebuild.image.functions import RunFunctionStep  # noqa: PLC0415
+        from pytest_imagebuild.image.resources import bytes_of, cores_of  # noqa: PLC0415
+
         call = ChainCall("run_function")
         if network_file_systems:
             message = (

@@ -7,16 +7,18 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
 from pytest_imagebuild.image.callers import callers_line
 from pytest_imagebuild.image.canonical import encode
-from pytest_imagebuild.image.gpu import GpuRequest, read_gpus
-from pytest_imagebuild.image.packages import PipOptions
 from pytest_imagebuild.image.patterns import FilePatternMatcher
-from pytest_imagebuild.image.secret import Secret
-from pytest_imagebuild.image.volume import Mounted, mounted_at
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.gpu import GpuRequest
+    from pytest_imagebuild.image.secret import Secret
+    from pytest_imagebuild.image.steps.pip_options import PipOptions
+    from pytest_imagebuild.image.volume import Mounted
 
 __all__ = ["ChainCall", "LayerOptions"]
 
@@ -75,6 +77,8 @@ class ChainCall:
         self, find_links: object, index_url: object, extra_index_url: object, pre: object, extra_options: object
     ) -> PipOptions:
         """Check how pip and uv look for packages."""
+        from pytest_imagebuild.image.steps.pip_options import PipOptions  # noqa: PLC0415 - only pip and uv have them
+
         return PipOptions(
             find_links=self.optional_text("find_links", find_links),
             index_url=self.optional_text("index_url", index_url),
@@ -177,6 +181,10 @@ class ChainCall:
 
     def volumes(self, value: object) -> Mounted:
         """Check `volumes=`: a dict of canonical absolute paths and Volumes, each given once; sorted by path."""
+        if value is None:
+            return ()
+        from pytest_imagebuild.image.volume import mounted_at  # noqa: PLC0415 - few calls need it
+
         try:
             return mounted_at(value)
         except ValueError as problem:
@@ -186,6 +194,8 @@ class ChainCall:
         """Check `secrets=`: a collection that may be left out, in the order given; that of a set means nothing."""
         if value is None:
             return ()
+        from pytest_imagebuild.image.secret import Secret  # noqa: PLC0415 - few calls have any
+
         # What is found is not shown: who passes a text here, passes the secret itself.
         rule = "All secrets of an Image need to be Secret instances"
         if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
@@ -198,7 +208,11 @@ class ChainCall:
 
     def secret(self, value: object, keyword: str = "secret") -> Secret | None:
         """Check a secret that may be left out."""
-        if value is None or isinstance(value, Secret):
+        if value is None:
+            return None
+        from pytest_imagebuild.image.secret import Secret  # noqa: PLC0415 - few calls have one
+
+        if isinstance(value, Secret):
             return value
         message = f"{keyword} must be a Secret, found {type(value).__name__}. Make one: Secret.from_dict({{...}})"
         raise self.error(message)
@@ -224,6 +238,10 @@ class ChainCall:
 
     def gpu(self, value: object, *, fallbacks: bool = False) -> tuple[GpuRequest, ...]:
         """Check `gpu=`: what is asked for, the best first. `fallbacks` allows a list."""
+        if value is None:
+            return ()
+        from pytest_imagebuild.image.gpu import read_gpus  # noqa: PLC0415 - few calls need it
+
         try:
             return read_gpus(value, fallbacks=fallbacks)
         except ValueError as problem:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.image.builder import Builder
-from pytest_imagebuild.image.patterns import FilePatternMatcher
+from pytest_imagebuild.image.patterns import AUTO_DOCKERIGNORE, AutoDockerignore, FilePatternMatcher
 
-__all__ = ["AUTO_DOCKERIGNORE", "AutoDockerignore", "BuildContext", "ContextIgnore", "DockerfileLines"]
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.builder import Builder
 
+__all__ = ["BuildContext", "ContextIgnore", "DockerfileLines"]
 
-@dataclass(frozen=True, slots=True)
-class AutoDockerignore:
-    """Stands for the ignore file that Docker would take."""
-
-
-AUTO_DOCKERIGNORE = AutoDockerignore()
-"""The default of `ignore=`: `<Dockerfile>.dockerignore`, else `.dockerignore` beside it, else that of the context."""
 
 ContextIgnore = AutoDockerignore | FilePatternMatcher | Callable[[Path], bool]
 

@@ -7,15 +7,16 @@ How a file is split into layers is that of builder version 2026.10 (section 1.1 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from pytest_imagebuild.dockerfile import DockerfileError, From, parse
 from pytest_imagebuild.dockerfile.lines import directives_of
 from pytest_imagebuild.errors import DefinitionError
-from pytest_imagebuild.image.bases import standalone_python
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.dockerfile_lines import BuildContext, DockerfileLines
 from pytest_imagebuild.image.secret import RegistrySecret
 from pytest_imagebuild.image.step import LayerSpec, Step
+from pytest_imagebuild.image.steps.python import standalone_python
 from pytest_imagebuild.image.wording import call_text, quoted
 
 __all__ = ["DockerfileCommandsStep", "FromDockerfileStep"]
@@ -31,6 +32,15 @@ class FromDockerfileStep(Step):
     add_python: str | None = None
     login: RegistrySecret | None = field(default=None, metadata={"presentation": True})
     text: str | None = field(default=None, compare=False, repr=False, metadata={"presentation": True})
+
+    @property
+    def is_file(self) -> bool:
+        return True
+
+    @property
+    def base_name(self) -> str:
+        # A path may be that of this machine from its root on, and is no name for an image then.
+        return "-".join(PurePath(self.path.lstrip("./~")).parts[-2:])
 
     def describe(self) -> str:
         return call_text("from_dockerfile", [quoted(self.path)])

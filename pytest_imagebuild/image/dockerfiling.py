@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_imagebuild.image.calls import ChainCall
-from pytest_imagebuild.image.dockerfile_lines import (
-    AUTO_DOCKERIGNORE,
-    AutoDockerignore,
-    BuildContext,
-    ContextIgnore,
-)
-from pytest_imagebuild.image.dockerfiles import DockerfileCommandsStep, FromDockerfileStep
-from pytest_imagebuild.image.patterns import FilePatternMatcher
+from pytest_imagebuild.image.patterns import AUTO_DOCKERIGNORE, AutoDockerignore, FilePatternMatcher
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.secret import RegistrySecret, Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.dockerfile_lines import BuildContext, ContextIgnore
+    from pytest_imagebuild.image.secret import Secret
 
 __all__ = ["Dockerfiles"]
 
@@ -54,6 +49,9 @@ class Dockerfiles(Recipe):
         and what `RUN --mount=type=secret` finds. `registry_secret` is as in `from_registry`, for one `FROM`.
         `add_python` puts a standalone CPython into `/usr/local` in the end.
         """
+        from pytest_imagebuild.image.dockerfiles import FromDockerfileStep  # noqa: PLC0415 - each call loads its own kind
+        from pytest_imagebuild.image.secret import RegistrySecret  # noqa: PLC0415
+
         call = ChainCall("from_dockerfile")
         _refuse_gpu(call, gpu)
         given = call.secret(registry_secret, "registry_secret")
@@ -85,6 +83,8 @@ class Dockerfiles(Recipe):
 
         `context_files` maps paths in the build context to local files that are to be there, whatever is ignored.
         """
+        from pytest_imagebuild.image.dockerfiles import DockerfileCommandsStep  # noqa: PLC0415
+
         call = ChainCall("dockerfile_commands")
         _refuse_gpu(call, gpu)
         step = DockerfileCommandsStep(
@@ -110,6 +110,8 @@ def _context(
     dockerfile: str | None = None,
     files: tuple[tuple[str, str], ...] = (),
 ) -> BuildContext:
+    from pytest_imagebuild.image.dockerfile_lines import BuildContext  # noqa: PLC0415 - as above
+
     checked: ContextIgnore = ignore if isinstance(ignore, AutoDockerignore) else call.ignore(ignore)
     folder = None if directory is None else call.path("context_dir", directory)
     return BuildContext(directory=folder, dockerfile=dockerfile, ignore=checked, files=files)

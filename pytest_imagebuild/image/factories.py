@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_imagebuild.image.bases import (
-    DebianSlimStep,
-    FromNameStep,
-    FromRegistryStep,
-    FromScratchStep,
-    MicromambaStep,
-)
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.names import image_name
 from pytest_imagebuild.image.recipe import Recipe
-from pytest_imagebuild.image.secret import RegistrySecret, RegistryService, Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import RegistrySecret, RegistryService, Secret
 
 __all__ = ["Factories"]
 
@@ -37,6 +31,8 @@ class Factories(Recipe):
         `python_version` is a series ("3.13") or a full version ("3.13.2"); without it, the series of the Python that
         runs pytest. Whether the builder version offers it is checked when the image is built.
         """
+        from pytest_imagebuild.image.steps.debian import DebianSlimStep  # noqa: PLC0415 - each call loads its own kind
+
         call = ChainCall("debian_slim")
         version = call.python_version(python_version)
         return cls._make((DebianSlimStep(python_version=version, force=bool(force_build), where=call.where),))
@@ -48,6 +44,8 @@ class Factories(Recipe):
         `python_version` is a series ("3.13") or a full version ("3.13.2"); without it, the series of the Python that
         runs pytest. Whether the builder version offers it is checked when the image is built.
         """
+        from pytest_imagebuild.image.steps.micromamba import MicromambaStep  # noqa: PLC0415
+
         call = ChainCall("micromamba")
         version = call.python_version(python_version)
         return cls._make((MicromambaStep(python_version=version, force=bool(force_build), where=call.where),))
@@ -55,6 +53,8 @@ class Factories(Recipe):
     @classmethod
     def from_scratch(cls, force_build: bool = False) -> Self:
         """Start from nothing. Steps that run commands need a shell, and tests a Python, that other steps bring."""
+        from pytest_imagebuild.image.steps.bases import FromScratchStep  # noqa: PLC0415
+
         call = ChainCall("from_scratch")
         return cls._make((FromScratchStep(force=bool(force_build), where=call.where),))
 
@@ -120,6 +120,8 @@ class Factories(Recipe):
 
         `name` is `NAME` or `NAME:TAG`, with `ENVIRONMENT/` before it if need be.
         """
+        from pytest_imagebuild.image.steps.bases import FromNameStep  # noqa: PLC0415
+
         call = ChainCall("from_name")
         return cls._make((FromNameStep(name=image_name(call, name, environment_name), where=call.where),))
 
@@ -143,6 +145,8 @@ class Factories(Recipe):
         force: object,
         add_python: object,
     ) -> Self:
+        from pytest_imagebuild.image.steps.registry import FromRegistryStep  # noqa: PLC0415
+
         given = call.secret(secret)
         lines: Any = list(setup) if isinstance(setup, tuple) else setup  # the check below says what it is, if no list
         step = FromRegistryStep(
@@ -150,8 +154,14 @@ class Factories(Recipe):
             add_python=call.python_version(add_python, "add_python"),
             setup=call.strings("setup_dockerfile_commands", [lines]),
             method=call.method,
-            login=None if given is None else RegistrySecret(secret=given, service=_SERVICES.get(call.method, "")),
+            login=None if given is None else _login(call, given),
             force=bool(force),
             where=call.where,
         )
         return cls._make((step,))
+
+
+def _login(call: ChainCall, secret: Secret) -> RegistrySecret:
+    from pytest_imagebuild.image.secret import RegistrySecret  # noqa: PLC0415 - few registries ask for one
+
+    return RegistrySecret(secret=secret, service=_SERVICES.get(call.method, ""))

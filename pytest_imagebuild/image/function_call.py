@@ -17,6 +17,7 @@ from typing import Any
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.calls import ChainCall
 from pytest_imagebuild.image.canonical import digest
+from pytest_imagebuild.image.step import BaseInstruction
 from pytest_imagebuild.image.values import NoFormError, form_of
 
 __all__ = ["CallFunction", "checked_arguments", "checked_function", "checked_timeout", "file_of"]
@@ -29,7 +30,7 @@ _PRESENTATION = {"presentation": True}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CallFunction:
+class CallFunction(BaseInstruction):
     """Call a function, as root, in a container of the layer below.
 
     `file` is the name of the file that defines it, without folders, and `name` the function's in it; `arguments` is the

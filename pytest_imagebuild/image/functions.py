@@ -19,6 +19,9 @@ class RunFunctionStep(Step):
 
     call: CallFunction
 
+    def called(self) -> CallFunction:
+        return self.call
+
     def describe(self) -> str:
         return call_text("run_function", [self.call.name])
 

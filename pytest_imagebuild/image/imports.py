@@ -6,9 +6,12 @@ import os
 import warnings
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.errors import SourceLocation
 from pytest_imagebuild.image.callers import callers_line
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.errors import SourceLocation
 
 __all__ = ["IMAGE_VARIABLE", "ImportsBlock", "Swallowed", "swallowed"]
 

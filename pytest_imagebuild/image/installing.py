@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_imagebuild.image.calls import ChainCall
-from pytest_imagebuild.image.installs import (
-    AptInstallStep,
-    MicromambaInstallStep,
-    PipInstallStep,
-    PoetryInstallStep,
-    PrivateReposStep,
-    PyprojectStep,
-    RequirementsStep,
-    UvPipInstallStep,
-    UvSyncStep,
-)
 from pytest_imagebuild.image.recipe import Recipe, on_recipe
-from pytest_imagebuild.image.secret import Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.secret import Secret
 
 __all__ = ["Installing"]
 
@@ -42,6 +32,8 @@ class Installing(Recipe):
         gpu: str | None = None,
     ) -> Self:
         """Install Debian packages. Without any, give the image itself."""
+        from pytest_imagebuild.image.steps.apt import AptInstallStep  # noqa: PLC0415 - each call loads its own kind
+
         call = ChainCall("apt_install")
         step = AptInstallStep(
             packages=call.strings("packages", packages),
@@ -67,6 +59,8 @@ class Installing(Recipe):
 
         `extra_options` is shell text, put into the command as it is.
         """
+        from pytest_imagebuild.image.steps.pip import PipInstallStep  # noqa: PLC0415
+
         call = ChainCall("pip_install")
         step = PipInstallStep(
             packages=call.packages(packages),
@@ -96,6 +90,8 @@ class Installing(Recipe):
         `requirements` are local requirements files, read when the image is built. `uv_version` replaces the uv
         that the builder version pins.
         """
+        from pytest_imagebuild.image.steps.uv_pip import UvPipInstallStep  # noqa: PLC0415
+
         call = ChainCall("uv_pip_install")
         step = UvPipInstallStep(
             packages=call.packages(packages),
@@ -122,6 +118,8 @@ class Installing(Recipe):
         gpu: str | None = None,
     ) -> Self:
         """Install what a local requirements file asks for, with pip. The file is read when the image is built."""
+        from pytest_imagebuild.image.steps.pip import RequirementsStep  # noqa: PLC0415
+
         call = ChainCall("pip_install_from_requirements")
         step = RequirementsStep(
             requirements_txt=call.path("requirements_txt", requirements_txt),
@@ -151,6 +149,8 @@ class Installing(Recipe):
         `optional_dependencies` are groups of its `[project.optional-dependencies]`. The file is read when the image is
         built.
         """
+        from pytest_imagebuild.image.steps.pyproject import PyprojectStep  # noqa: PLC0415
+
         call = ChainCall("pip_install_from_pyproject")
         step = PyprojectStep(
             pyproject_toml=call.path("pyproject_toml", pyproject_toml),
@@ -180,6 +180,8 @@ class Installing(Recipe):
         The project itself is not installed: add its sources with `add_local_python_source`. A `uv.lock` beside its
         `pyproject.toml` decides, unless `frozen=False`; without it, the lockfile of the images pins what uv chose.
         """
+        from pytest_imagebuild.image.steps.uv_sync import UvSyncStep  # noqa: PLC0415
+
         call = ChainCall("uv_sync")
         step = UvSyncStep(
             project_dir=call.path("uv_project_dir", uv_project_dir),
@@ -215,6 +217,8 @@ class Installing(Recipe):
         lockfile of the images pins what Poetry chose. `with_`, `without` and `only` name dependency groups.
         `poetry_version=None` uses the Poetry that the image has.
         """
+        from pytest_imagebuild.image.steps.poetry import PoetryInstallStep  # noqa: PLC0415
+
         call = ChainCall("poetry_install_from_file")
         lockfile = None if poetry_lockfile is None else call.path("poetry_lockfile", poetry_lockfile)
         step = PoetryInstallStep(
@@ -250,6 +254,8 @@ class Installing(Recipe):
         `secrets` must give `GITHUB_TOKEN` or `GITLAB_TOKEN`, whichever the repositories need. Without any repository,
         give the image itself.
         """
+        from pytest_imagebuild.image.steps.private_repos import PrivateReposStep  # noqa: PLC0415
+
         call = ChainCall("pip_install_private_repos")
         step = PrivateReposStep(
             repositories=call.repositories(repositories),
@@ -281,6 +287,8 @@ class Installing(Recipe):
         `spec_file` is a local file as `micromamba install --file` takes it, read when the image is built. `channels`
         are asked in their order.
         """
+        from pytest_imagebuild.image.steps.conda import MicromambaInstallStep  # noqa: PLC0415
+
         call = ChainCall("micromamba_install")
         step = MicromambaInstallStep(
             packages=call.strings("packages", packages),

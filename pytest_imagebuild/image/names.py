@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.image.calls import ChainCall
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.calls import ChainCall
 
 __all__ = ["image_name"]
 

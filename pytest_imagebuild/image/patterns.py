@@ -12,9 +12,25 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-__all__ = ["HIDDEN_FILES", "NON_PYTHON_FILES", "NON_SOURCE_FILES", "FilePatternMatcher"]
+__all__ = [
+    "AUTO_DOCKERIGNORE",
+    "HIDDEN_FILES",
+    "NON_PYTHON_FILES",
+    "NON_SOURCE_FILES",
+    "AutoDockerignore",
+    "FilePatternMatcher",
+]
 
 _Rule = tuple["re.Pattern[str]", bool]  # what a path matches, and whether the pattern re-includes it (`!`)
+
+
+@dataclass(frozen=True, slots=True)
+class AutoDockerignore:
+    """Stands for the ignore file that Docker would take."""
+
+
+AUTO_DOCKERIGNORE = AutoDockerignore()
+"""The default of `ignore=`: `<Dockerfile>.dockerignore`, else `.dockerignore` beside it, else that of the context."""
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -6,22 +6,19 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
-from pytest_imagebuild.image.bases import DebianSlimStep, FromRegistryStep
 from pytest_imagebuild.image.callers import callers_line
 from pytest_imagebuild.image.canonical import digest
-from pytest_imagebuild.image.changes import CopyLocalStep
-from pytest_imagebuild.image.dockerfiles import FromDockerfileStep
-from pytest_imagebuild.image.sources import LocalSource
-from pytest_imagebuild.image.step import Step
 
 if TYPE_CHECKING:
     from typing import ParamSpec
 
     from typing_extensions import Self
+
+    from pytest_imagebuild.image.sources import LocalSource
+    from pytest_imagebuild.image.step import Step
 
     P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,15 +71,7 @@ class Recipe:
     @property
     def label(self) -> str:
         """A short name of the base for parametrization ids: "py3.12", "debian_slim", "debian-trixie"."""
-        base = self.steps[0]
-        if isinstance(base, DebianSlimStep):
-            return "debian_slim" if base.python_version is None else f"py{base.python_version}"
-        if isinstance(base, FromDockerfileStep):
-            # A path may be that of this machine from its root on, and is no name for an image then.
-            tag = "-".join(PurePath(base.path.lstrip("./~")).parts[-2:])
-        else:
-            tag = base.tag if isinstance(base, FromRegistryStep) else base.describe()
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", tag).strip("-")
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.steps[0].base_name).strip("-")
 
     @property
     def where(self) -> SourceLocation | None:
@@ -104,6 +93,8 @@ class Recipe:
 
     def _add(self, source: LocalSource, *, copy: bool) -> Self:
         if copy:
+            from pytest_imagebuild.image.steps.copying import CopyLocalStep  # noqa: PLC0415 - as in `Installing`
+
             return self._then(CopyLocalStep(source=source, where=source.where))
         return self._make(self.steps, (*self.local_sources, source), self.misplaced)
 

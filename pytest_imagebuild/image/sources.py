@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.errors import SourceLocation
 from pytest_imagebuild.image.patterns import FilePatternMatcher
 from pytest_imagebuild.image.wording import call_text, quoted
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.errors import SourceLocation
 
 __all__ = ["Ignore", "LocalDir", "LocalFile", "LocalPythonSource", "LocalSource"]
 
@@ -24,6 +27,10 @@ class LocalFile:
     remote_path: str
     where: SourceLocation | None = field(default=None, compare=False, metadata={"presentation": True})
 
+    def target(self) -> tuple[str, ...]:
+        """Give what says where it goes, the same on every machine."""
+        return (self.remote_path,)
+
     def describe(self, *, copy: bool = False) -> str:
         """Give the chain call in the user's own words."""
         return call_text("add_local_file", [quoted(self.local_path), quoted(self.remote_path), *_copy(copy=copy)])
@@ -38,6 +45,10 @@ class LocalDir:
     ignore: Ignore = field(metadata={"opaque_unless": FilePatternMatcher})
     where: SourceLocation | None = field(default=None, compare=False, metadata={"presentation": True})
 
+    def target(self) -> tuple[str, ...]:
+        """Give what says where it goes, the same on every machine."""
+        return (self.remote_path,)
+
     def describe(self, *, copy: bool = False) -> str:
         """Give the chain call in the user's own words."""
         return call_text("add_local_dir", [quoted(self.local_path), quoted(self.remote_path), *_copy(copy=copy)])
@@ -50,6 +61,10 @@ class LocalPythonSource:
     modules: tuple[str, ...]
     ignore: Ignore = field(metadata={"opaque_unless": FilePatternMatcher})
     where: SourceLocation | None = field(default=None, compare=False, metadata={"presentation": True})
+
+    def target(self) -> tuple[str, ...]:
+        """Give what says where it goes, the same on every machine."""
+        return self.modules
 
     def describe(self, *, copy: bool = False) -> str:
         """Give the chain call in the user's own words."""

@@ -4,16 +4,44 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytest_imagebuild.errors import SourceLocation
-from pytest_imagebuild.image.builder import Builder
-from pytest_imagebuild.image.dockerfile_lines import DockerfileLines
-from pytest_imagebuild.image.gpu import GpuRequest
-from pytest_imagebuild.image.instructions import Instruction
-from pytest_imagebuild.image.secret import RegistrySecret, Secret
-from pytest_imagebuild.image.volume import Mounted
+if TYPE_CHECKING:
+    from pytest_imagebuild.errors import SourceLocation
+    from pytest_imagebuild.image.builder import Builder
+    from pytest_imagebuild.image.dockerfile_lines import DockerfileLines
+    from pytest_imagebuild.image.function_call import CallFunction
+    from pytest_imagebuild.image.gpu import GpuRequest
+    from pytest_imagebuild.image.instructions import Instruction
+    from pytest_imagebuild.image.secret import RegistrySecret, Secret
+    from pytest_imagebuild.image.sources import LocalSource
+    from pytest_imagebuild.image.volume import Mounted
 
-__all__ = ["LayerSpec", "Step"]
+__all__ = ["BaseInstruction", "LayerSpec", "Step"]
+
+
+class BaseInstruction:
+    """What a plan asks of an instruction, of whatever kind: see `instructions.Instruction`."""
+
+    __slots__ = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it leaves open which packages it installs."""
+        return False
+
+    @property
+    def names_files(self) -> bool:
+        """Say whether it has to be read with local files that it names, or that are made for it."""
+        return False
+
+    def copied(self) -> LocalSource | None:
+        """Give the local files that become its layer."""
+        return None
+
+    def portable(self) -> object:
+        """Give what of it enters keys: never where its local files lie on this machine."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +75,16 @@ class Step(ABC):
     gpu: tuple[GpuRequest, ...] = ()
     where: SourceLocation | None = field(default=None, compare=False, metadata={"presentation": True})
 
+    @property
+    def is_file(self) -> bool:
+        """Say whether it has to be read from a Dockerfile."""
+        return False
+
+    @property
+    def base_name(self) -> str:
+        """A short name of the image that begins with this call."""
+        return self.describe()
+
     @abstractmethod
     def describe(self) -> str:
         """Give the call in the user's own words, on one short line."""
@@ -54,6 +92,10 @@ class Step(ABC):
     def instructions(self) -> tuple[Instruction, ...]:
         """Give what the one layer of a step does; a step with other layers has its own `layers`."""
         return ()
+
+    def called(self) -> CallFunction | None:
+        """Give the function that it calls."""
+        return None
 
     def layers(self, builder: Builder, local_python: str) -> tuple[LayerSpec, ...]:  # noqa: ARG002 - for those with own
         """Give the layers, lowest first. `local_python` ("3.12") is used where the call names no Python.

@@ -15,8 +15,8 @@ from pytest_imagebuild.dockerfile import DockerfileError
 from pytest_imagebuild.dockerfile.glob import PatternError, has_wildcard, matches
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import LocalFileError
-from pytest_imagebuild.image.dockerfile_lines import AutoDockerignore, BuildContext
-from pytest_imagebuild.image.patterns import FilePatternMatcher
+from pytest_imagebuild.image.dockerfile_lines import BuildContext
+from pytest_imagebuild.image.patterns import AutoDockerignore, FilePatternMatcher
 from pytest_imagebuild.plan.context import read_file
 from pytest_imagebuild.plan.wanted import Wanted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from pytest_imagebuild.errors import UnknownVersionError
 from pytest_imagebuild.image.builder import Builder
@@ -17,12 +17,13 @@ else:
 
 __all__ = ["available", "choose", "load"]
 
+_FOLDER = Path(__file__).parents[1] / "builder_versions"
+
 
 @cache
 def available() -> tuple[str, ...]:
     """Return the versions that have a data file, oldest first."""
-    folder = files("pytest_imagebuild") / "builder_versions"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 @cache
@@ -33,7 +34,7 @@ def load(version: str) -> Builder:
             f"Unknown image builder version {version!r}. Known versions: {', '.join(available())}. Set "
             "MODAL_IMAGE_BUILDER_VERSION or the ini key image_builder_version to one of them."
         )
-    text = (files("pytest_imagebuild") / "builder_versions" / f"{version}.toml").read_text(encoding="utf-8")
+    text = (_FOLDER / f"{version}.toml").read_text(encoding="utf-8")
     return Builder.from_dict(tomllib.loads(text))
 
 

@@ -18,11 +18,9 @@ from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import LocalFileError, ModuleNotMountable, SourceLocation
 from pytest_imagebuild.image.patterns import FilePatternMatcher
 from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource, LocalSource
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 
-__all__ = ["SOURCE_ROOT", "check_unchanged", "read_dir", "read_file", "read_source"]
-
-SOURCE_ROOT = "/root"
-"""Where `add_local_python_source` puts modules; importable in tests."""
+__all__ = ["check_unchanged", "read_dir", "read_file", "read_source"]
 
 _BINARY = ("so", "S", "s", "asm")
 

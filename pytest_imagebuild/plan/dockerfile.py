@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
-from pytest_imagebuild.image.bases import published_name
+from pytest_imagebuild.image.base_names import published_name
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.dockerfile_lines import DockerfileLines
 from pytest_imagebuild.image.instructions import (
@@ -37,8 +37,9 @@ from pytest_imagebuild.image.sources import Ignore, LocalDir, LocalFile, LocalPy
 from pytest_imagebuild.image.step import LayerSpec, Step
 from pytest_imagebuild.image.wording import without_credentials
 from pytest_imagebuild.lockfile import BaseRecord
-from pytest_imagebuild.plan.context import SOURCE_ROOT, read_source
+from pytest_imagebuild.plan.context import read_source
 from pytest_imagebuild.plan.dockerfiles import loaded
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer, local_python
 
 __all__ = ["dockerfile_of"]

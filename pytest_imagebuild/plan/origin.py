@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.image.patterns import HIDDEN_FILES
-from pytest_imagebuild.plan.context import SOURCE_ROOT, read_dir, read_file
+from pytest_imagebuild.plan.context import read_dir, read_file
+from pytest_imagebuild.plan.places import SOURCE_ROOT
 
 __all__ = ["Origin", "origin_of"]
 

@@ -9,38 +9,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeGuard
 
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.errors import DefinitionError, SourceLocation
-from pytest_imagebuild.image.bases import FromRegistryStep
 from pytest_imagebuild.image.builder import Builder
 from pytest_imagebuild.image.canonical import digest
 from pytest_imagebuild.image.chain import Image
-from pytest_imagebuild.image.gpu import GpuRequest
-from pytest_imagebuild.image.instructions import (
-    CallFunction,
-    CopyLocal,
-    Install,
-    Instruction,
-    MicromambaInstall,
-    PipInstall,
-    PoetryInstall,
-    UvPipInstall,
-    UvSync,
-    is_open,
-)
 from pytest_imagebuild.image.recipe import definition_of
-from pytest_imagebuild.image.secret import RegistrySecret, Secret
-from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource, LocalSource
 from pytest_imagebuild.image.step import LayerSpec, Step
-from pytest_imagebuild.image.volume import Mounted, mounted_twice
-from pytest_imagebuild.lockfile import Pin
-from pytest_imagebuild.plan.context import read_source
-from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile, loaded, plan_dockerfile
-from pytest_imagebuild.plan.functions import PlannedFunction, plan_function
 from pytest_imagebuild.plan.keys import KeyInputs, contents_digest, pins_digest
-from pytest_imagebuild.plan.projects import read_instruction
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.gpu import GpuRequest
+    from pytest_imagebuild.image.instructions import Install, Instruction
+    from pytest_imagebuild.image.secret import RegistrySecret, Secret
+    from pytest_imagebuild.image.volume import Mounted
+    from pytest_imagebuild.lockfile import Pin
+    from pytest_imagebuild.plan.dockerfiles import PlannedDockerfile
+    from pytest_imagebuild.plan.functions import PlannedFunction
 
 PART_LENGTH = 60
 
@@ -83,7 +71,7 @@ class PlannedLayer:
     @property
     def install(self) -> Install | None:
         """The install instruction that leaves open what it installs, so that the lockfile pins it; None without one."""
-        return next((item for item in self.instructions if is_open(item)), None)
+        return next((item for item in self.instructions if _is_open(item)), None)
 
     def inputs(
         self,
@@ -131,11 +119,11 @@ def plan_image(image: Image, builder: Builder) -> Plan:
     """
     image.check()
     layers: list[PlannedLayer] = []
-    for number, step in enumerate(map(loaded, image.steps)):
+    for number, step in enumerate(map(_loaded, image.steps)):
         specs = step.layers(builder, local_python())
         for spec in specs:
             title = step.describe() if len(specs) == 1 else f"{step.describe()}: {_part(spec, builder)}"
-            function = _function(spec, step, image, number)
+            function = _function(step, image, number)
             layers.append(_plan_layer(title, step, spec, layers[-1] if layers else None, function))
     return Plan(image=image, builder=builder, layers=tuple(layers))
 
@@ -155,16 +143,20 @@ def _part(spec: LayerSpec, builder: Builder) -> str:
     return text if len(text) <= PART_LENGTH else f"{text[: PART_LENGTH - 1]}…"
 
 
-def _function(spec: LayerSpec, step: Step, image: Image, number: int) -> PlannedFunction | None:
-    """Return the function that a layer of the step of that number calls. It runs in the image of the steps before."""
-    call = next((item for item in spec.instructions if isinstance(item, CallFunction)), None)
-    return plan_function(call, definition_of(image.steps[:number]), step.where) if call is not None else None
+def _function(step: Step, image: Image, number: int) -> PlannedFunction | None:
+    """Return the function that the step of that number calls. It runs in the image of the steps before."""
+    call = step.called()
+    if call is None:
+        return None
+    from pytest_imagebuild.plan.functions import plan_function  # noqa: PLC0415 - few images call one
+
+    return plan_function(call, definition_of(image.steps[:number]), step.where)
 
 
 def _plan_layer(
     title: str, step: Step, spec: LayerSpec, below: PlannedLayer | None, function: PlannedFunction | None
 ) -> PlannedLayer:
-    read = [read_instruction(item, step.where) for item in spec.instructions]
+    read = [_read(item, step.where) for item in spec.instructions]
     instructions = tuple(item for item, _ in read)
     tools = tuple(entry for _, entries in read for entry in entries)
     _check_volumes(step)
@@ -172,12 +164,14 @@ def _plan_layer(
     files = tuple(entry for item in instructions for entry in _files(item))
     said: dict[str, object] = {
         "base": spec.base,
-        "instructions": tuple(_portable(item) for item in instructions),
+        "instructions": tuple(item.portable() for item in instructions),
         "environment": step.build_env,
         **_if_any(secrets=step.secrets, volumes=step.volumes, gpu=gpu),
     }
     dockerfile = None
     if spec.dockerfile is not None:
+        from pytest_imagebuild.plan.dockerfiles import plan_dockerfile  # noqa: PLC0415 - few images have one
+
         dockerfile, files = plan_dockerfile(spec.dockerfile, step)
         said["dockerfile"] = dockerfile.identity
     identity = digest(said)
@@ -212,6 +206,10 @@ def _if_any(**parts: tuple[object, ...]) -> dict[str, object]:
 
 
 def _check_volumes(step: Step) -> None:
+    if not step.volumes:
+        return
+    from pytest_imagebuild.image.volume import mounted_twice  # noqa: PLC0415 - few steps have any
+
     if (problem := mounted_twice(step.volumes)) is not None:
         raise DefinitionError(f"{step.describe()}: {problem}", where=step.where)
 
@@ -227,34 +225,37 @@ def _root(spec: LayerSpec, below: PlannedLayer | None, dockerfile: PlannedDocker
 
 def base_layer(reference: str) -> PlannedLayer:
     """Return the base layer of a reference that a Dockerfile takes: that of `from_registry`, with the same key."""
+    from pytest_imagebuild.image.steps.registry import FromRegistryStep  # noqa: PLC0415 - few Dockerfiles are built
+
     step = FromRegistryStep(tag=reference)
     return _plan_layer(step.describe(), step, LayerSpec(base=reference), None, None)
 
 
+def _loaded(step: Step) -> Step:
+    """Return the step with what its Dockerfile holds; any other step as it is. Raises LocalFileError."""
+    if not step.is_file:
+        return step
+    from pytest_imagebuild.plan.dockerfiles import loaded  # noqa: PLC0415 - few images are one
+
+    return loaded(step)
+
+
+def _read(instruction: Instruction, where: SourceLocation | None) -> tuple[Instruction, tuple[FileEntry, ...]]:
+    if not instruction.names_files:
+        return instruction, ()
+    from pytest_imagebuild.plan.projects import read_instruction  # noqa: PLC0415 - most name none
+
+    return read_instruction(instruction, where)
+
+
 def _files(instruction: Instruction) -> tuple[FileEntry, ...]:
-    return read_source(instruction.source) if isinstance(instruction, CopyLocal) else ()
+    source = instruction.copied()
+    if source is None:
+        return ()
+    from pytest_imagebuild.plan.context import read_source  # noqa: PLC0415 - most copy none
+
+    return read_source(source)
 
 
-def _portable(instruction: Instruction) -> object:
-    """Return what of an instruction enters keys: never where its local files lie on this machine."""
-    match instruction:
-        case CopyLocal():
-            return {"copy": _target(instruction.source)}
-        case PipInstall() | UvPipInstall():
-            return replace(instruction, requirements=instruction.remote_requirements())
-        case UvSync():
-            return replace(instruction, project_dir="")
-        case PoetryInstall():
-            return replace(instruction, pyproject="", lockfile=None)
-        case MicromambaInstall():
-            return replace(instruction, spec_file=instruction.remote_spec_file(), specs=())
-        case _:
-            return instruction
-
-
-def _target(source: LocalSource) -> tuple[str, ...]:
-    match source:
-        case LocalFile() | LocalDir():
-            return (source.remote_path,)
-        case LocalPythonSource():
-            return source.modules
+def _is_open(instruction: Instruction) -> TypeGuard[Install]:
+    return instruction.is_open

@@ -12,16 +12,13 @@ from typing import Any
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import DefinitionError, LocalFileError, SourceLocation
 from pytest_imagebuild.image.instructions import Instruction
-from pytest_imagebuild.image.packages import (
-    REQUIREMENTS,
-    MicromambaInstall,
-    PipInstall,
-    PipInstallProject,
-    PoetryInstall,
-    PrivateRepositories,
-    UvPipInstall,
-    UvSync,
-)
+from pytest_imagebuild.image.steps.conda import MicromambaInstall
+from pytest_imagebuild.image.steps.pip import REQUIREMENTS, PipInstall
+from pytest_imagebuild.image.steps.poetry import PoetryInstall
+from pytest_imagebuild.image.steps.private_repos import PrivateRepositories
+from pytest_imagebuild.image.steps.pyproject import PipInstallProject
+from pytest_imagebuild.image.steps.uv_pip import UvPipInstall
+from pytest_imagebuild.image.steps.uv_sync import UvSync
 from pytest_imagebuild.plan.conda import spec_file_packages
 from pytest_imagebuild.plan.context import read_file
 

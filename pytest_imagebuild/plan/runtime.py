@@ -52,41 +52,44 @@ def python_missing(what: str, where: SourceLocation | None, exit_code: int, outp
 @cache
 def runtime_files() -> tuple[tuple[str, bytes], ...]:
     """Return the files, each by its path below a folder that is on `sys.path`."""
-    return tuple(
-        (str(path).removeprefix(str(root)).lstrip("/"), path.read_bytes())
-        for root, paths in _shipped()
-        for path in paths
-    )
+    return tuple((path.removeprefix(root).lstrip("/"), _content(path)) for root, paths in _shipped() for path in paths)
 
 
-def _shipped() -> Iterator[tuple[Path, list[Path]]]:
+# Paths are text: this is done in every run, and paths as objects cost as much as reading the files does.
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
+
+
+def _shipped() -> Iterator[tuple[str, list[str]]]:
     for module in MODULES:
         location = _location(module)
         if location is not None:
-            yield location.parent, _python_files(location)
-    package = Path(__file__).parent.parent
-    ours = [package / "__init__.py", package / "errors.py"]
-    yield package.parent, ours + [path for name in _OURS for path in _python_files(package / name)]
+            yield os.path.dirname(location), _python_files(location)  # noqa: PTH120
+    package = str(Path(__file__).parent.parent)
+    ours = [f"{package}/__init__.py", f"{package}/errors.py"]
+    yield os.path.dirname(package), ours + [path for name in _OURS for path in _python_files(f"{package}/{name}")]  # noqa: PTH120
 
 
-def _location(module: str) -> Path | None:
+def _location(module: str) -> str | None:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
     # The origin of a package may be compiled, with the Python file beside it.
     folders = spec.submodule_search_locations
-    return Path(folders[0] if folders else spec.origin)
+    return folders[0] if folders else spec.origin
 
 
-def _python_files(location: Path) -> list[Path]:
-    if location.is_file():
+def _python_files(location: str) -> list[str]:
+    if os.path.isfile(location):  # noqa: PTH113
         return [location]
     found = []
-    # Walked as text: this is done in every run, and paths as objects cost as much as reading the files does.
     for folder, folders, names in os.walk(location):
         folders[:] = sorted({*folders} - {"__pycache__"})
         is_lexers = folder.endswith("/lexers")
         found += [
-            Path(folder, name) for name in sorted(names) if name.endswith(".py") and (not is_lexers or name in _LEXERS)
+            f"{folder}/{name}" for name in sorted(names) if name.endswith(".py") and (not is_lexers or name in _LEXERS)
         ]
     return found

@@ -12,10 +12,12 @@ import stat
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_imagebuild.errors import SecretError, SourceLocation
-from pytest_imagebuild.image.secret import Secret
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.image.secret import Secret
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_imagebuild.session.tree import ProjectTree
 
@@ -19,8 +19,7 @@ _SETTLED_NS = 1_000_000_000
 """What was changed so lately may be changed again without a sign of it: clocks of file systems go by ticks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What makes kept files those that there are now.
 
     `same` and `removed` are absolute paths; `changed` counts the other files that there are, `size` is their bytes.

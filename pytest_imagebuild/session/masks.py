@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from pytest_imagebuild.masking import Masking, StreamMask
@@ -59,7 +58,7 @@ class MessageMask:
         for message in messages:
             if isinstance(message, Output) and message.stream == "terminal":
                 # Piece by piece: whoever types wants to see it at once.
-                yield replace(message, data=self._masking.text(message.data))
+                yield message._replace(data=self._masking.text(message.data))
             elif isinstance(message, Output):
                 stream = self._streams.setdefault(message.stream, StreamMask(self._masking))
                 yield from _output(message.stream, stream.feed(message.data))
@@ -81,12 +80,12 @@ class MessageMask:
         mask = self._masking.text
         match message:
             case Report(data=data):
-                return replace(message, data={name: self._part(name, value) for name, value in data.items()})
+                return message._replace(data={name: self._part(name, value) for name, value in data.items()})
             case Collected(errors=errors):
-                return replace(message, errors=tuple(replace(one, longrepr=mask(one.longrepr)) for one in errors))
+                return message._replace(errors=tuple(one._replace(longrepr=mask(one.longrepr)) for one in errors))
         texts = {name: getattr(message, name) for name in _SHOWN.get(type(message), ())}
         masked: dict[str, Any] = {name: mask(text) for name, text in texts.items() if text}
-        return replace(message, **masked)
+        return message._replace(**masked)
 
 
 def _output(stream: str, text: str) -> Iterator[Output]:

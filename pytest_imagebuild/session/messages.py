@@ -1,10 +1,12 @@
-"""What a worker tells, as typed values."""
+"""What a worker tells, as typed values: tuples, of which each run makes twenty kinds before its first test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.session.nodes import Node
 
 __all__ = [
     "Asked",
@@ -19,7 +21,6 @@ __all__ = [
     "Measured",
     "Message",
     "Missing",
-    "Node",
     "Nodes",
     "Output",
     "Ready",
@@ -31,8 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """pytest is configured. Versions are texts like `3.13.5`.
 
     `options` (as `worker.arguments.options` describes them) and `ini_keys` are what it can read, told by a worker that
@@ -46,42 +46,13 @@ class Ready:
     ini_keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """A node of what was collected. `parent` is the index of an earlier one, None for a directory or a file.
-
-    `role` is `directory` (only one that could not be collected), `file`, `collector` or `item`; `kind` the name of its
-    class; `markers` its own, each a name, arguments and keyword arguments; `report` the collect report of one without
-    children, as `pytest_report_to_serializable` gives it. Of an item, `order` is its place among those that shall run,
-    None for one that shall not, `location` is a path, a line from 0 and a name.
-    """
-
-    index: int
-    parent: int | None
-    role: str
-    kind: str
-    nodeid: str
-    name: str
-    path: str
-    markers: tuple[tuple[str, tuple[Any, ...], Mapping[str, Any]], ...]
-    keywords: tuple[str, ...]
-    extra_keywords: tuple[str, ...]
-    doc: str | None
-    location: tuple[str, int | None, str] | None
-    report: Mapping[str, Any] | None
-    order: int | None = None
-    deselected: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nodes:
+class Nodes(NamedTuple):
     """A part of what was collected. Parents come before their children, `Collected` after the last part."""
 
     nodes: tuple[Node, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CollectError:
+class CollectError(NamedTuple):
     """A file, folder or class without items. `outcome` is `failed` or `skipped`, `longrepr` what pytest prints."""
 
     nodeid: str
@@ -89,8 +60,7 @@ class CollectError:
     longrepr: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Collected:
+class Collected(NamedTuple):
     """The collection is done. `items` is how many items there are.
 
     `isolates` says that each item will find the file system as it is now, whatever the others do. `header` are lines
@@ -103,8 +73,7 @@ class Collected:
     header: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """The item to run is not there. `outcome` is what it shall have: `failed` or `skipped`.
 
     With `waits`, the worker has dropped the requests that were ahead of this.
@@ -116,16 +85,14 @@ class Missing:
     waits: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A report of an item, as `pytest_report_to_serializable` gives it; `mend_report` makes it fit again."""
 
     item: str
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WarningSeen:
+class WarningSeen(NamedTuple):
     """A warning that an item gave. `category` and `module` are names, for display."""
 
     when: str
@@ -139,8 +106,7 @@ class WarningSeen:
     location: tuple[str, int, str] | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JUnitProperty:
+class JUnitProperty(NamedTuple):
     """Something for the JUnit file: an attribute of an item, or a property of the whole run where `item` is None."""
 
     item: str | None
@@ -148,8 +114,7 @@ class JUnitProperty:
     value: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """Coverage of some files: their lines, or with `arcs` pairs of lines. `tracers` are coverage's plugins, by file."""
 
     context: str
@@ -158,22 +123,19 @@ class Measured:
     tracers: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """What plugins of the image say at the end, as they write it to a terminal."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The item that runs wants the value of a fixture of the host, and waits for it."""
 
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Terminal:
+class Terminal(NamedTuple):
     """A debugger or a shell wants the user's terminal and waits for it (`open`), or gives it back.
 
     With `shown`, the failure that was reported last is shown on it.
@@ -183,15 +145,13 @@ class Terminal:
     shown: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShellEnded:
+class ShellEnded(NamedTuple):
     """The shell that was asked for is over. `code` is its exit code."""
 
     code: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """An item is through. `stop` is the text of `session.shouldstop`, if something in the container has set it.
 
     With `waits`, the worker has dropped the requests that were ahead of this.
@@ -202,8 +162,7 @@ class Done:
     waits: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interrupted:
+class Interrupted(NamedTuple):
     """Something in the container ended the run. `kind` is `exit` (`pytest.exit()`) or `keyboard`."""
 
     kind: str
@@ -211,28 +170,24 @@ class Interrupted:
     returncode: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """Text that went past pytest's capture. `stream` is `stdout`, `stderr`, or the `terminal` that was lent."""
 
     stream: str
     data: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """pytest could not start, or broke. `text` is what it would print."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """pytest ended as it should; the process ends next."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exited:
+class Exited(NamedTuple):
     """The worker's process is gone: its exit code, or the signal that killed it."""
 
     code: int | None

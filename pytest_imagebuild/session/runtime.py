@@ -12,7 +12,7 @@ from functools import cache
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError, PythonMissingError, StepError
 from pytest_imagebuild.image.canonical import digest
-from pytest_imagebuild.image.instructions import Run
+from pytest_imagebuild.image.steps.commands import Run
 from pytest_imagebuild.plan.keys import contents_digest
 from pytest_imagebuild.plan.plan import Plan, PlannedLayer
 from pytest_imagebuild.plan.runtime import BEFORE_3_11, FIND_PYTHON, MODULES, python_missing, runtime_files

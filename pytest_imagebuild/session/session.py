@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import NoReturn
 
 from pytest_imagebuild.engines.protocol import Container, ExitStatus
@@ -338,7 +337,7 @@ class Session:
 
     def _mended(self, report: Report, items: Collection[str]) -> Report:
         try:
-            return replace(report, data=mend_report(report.data, items=items))
+            return report._replace(data=mend_report(report.data, items=items))
         except WireError as error:
             self._die(detail=str(error))
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import tarfile
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.errors import ImageBuildError
 from pytest_imagebuild.image.patterns import FilePatternMatcher
-from pytest_imagebuild.image.sources import LocalSource
-from pytest_imagebuild.plan.context import read_source
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.entries import FileEntry
+    from pytest_imagebuild.image.sources import LocalSource
 
 __all__ = ["ProjectTree", "payload", "read_tree"]
 
@@ -37,10 +37,11 @@ _NOT_SOURCE = {
     "node_modules",
 }
 _GIT_TIMEOUT = 60
+_BLOCK, _RECORD = 512, 10240
+"""Of a tar, as `tarfile` has them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectTree:
+class ProjectTree(NamedTuple):
     """The files of a project: paths relative to `root`, sorted by their parts."""
 
     root: Path
@@ -99,6 +100,8 @@ def payload(
                     "need in .gitignore, or leave it out with the ini key image_sync (for example `!data/**`)."
                 )
     for source in sources:
+        from pytest_imagebuild.plan.context import read_source  # noqa: PLC0415 - few images have any
+
         for entry in read_source(source):
             packed.add_entry(entry)
     for entry in files:
@@ -139,14 +142,14 @@ class _Packed:
 
     def closed(self) -> bytes:
         """Return it, with the end of an archive."""
-        self._put(bytes(2 * tarfile.BLOCKSIZE))
-        self._put(bytes(-self._size % tarfile.RECORDSIZE))
+        self._put(bytes(2 * _BLOCK))
+        self._put(bytes(-self._size % _RECORD))
         return b"".join(self._parts)
 
     def _add(self, path: str, mode: int, changed: int, content: bytes) -> None:
         self._put(_header(path, mode, len(content), changed))
         self._put(content)
-        self._put(bytes(-len(content) % tarfile.BLOCKSIZE))
+        self._put(bytes(-len(content) % _BLOCK))
 
     def _put(self, part: bytes) -> None:
         self._parts.append(part)
@@ -171,6 +174,8 @@ def _header(path: str, mode: int, size: int, changed: int, link: str | None = No
             changed,
         )
         return b"%b%06o\x00 %b" % (first, sum(first) + _SUM_OF_REST, _AFTER_CHECKSUM)
+    import tarfile  # noqa: PLC0415 - few files need it
+
     member = tarfile.TarInfo(name)
     member.mode, member.size, member.mtime = mode, size, changed
     if link is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pytest_imagebuild.errors import WireError
 from pytest_imagebuild.session.messages import (
@@ -25,7 +25,6 @@ from pytest_imagebuild.session.messages import (
     Measured,
     Message,
     Missing,
-    Node,
     Nodes,
     Output,
     Ready,
@@ -36,6 +35,9 @@ from pytest_imagebuild.session.messages import (
     WarningSeen,
 )
 from pytest_imagebuild.worker.protocol import MAX_LINE, MAX_NESTING
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.session.nodes import Node
 
 __all__ = ["Parser"]
 
@@ -218,6 +220,8 @@ def _read_node(fields: _Fields) -> Node:
     if (role == "item") != (location is not None):
         msg = f"The worker sent a node of the role {role!r} with the location {str(location)[:_SHOWN]}"
         raise WireError(msg)
+    from pytest_imagebuild.session.nodes import Node  # noqa: PLC0415 - few workers describe what they collect
+
     return Node(
         index=index,
         parent=parent,

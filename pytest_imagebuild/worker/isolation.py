@@ -19,13 +19,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["IMAGE", "SCRATCH", "Copies"]
+from pytest_imagebuild.worker.places import IMAGE, SCRATCH
 
-IMAGE = Path("/.imagebuild/root")
-"""Where the engine lays the root of the container once more, read-only, with no other mount in it."""
-
-SCRATCH = Path("/.imagebuild/test")
-"""Where the engine gives an empty folder, on a file system that an overlay mount can write to."""
+__all__ = ["Copies"]
 
 _NEWNS, _NEWIPC, _NEWUSER = 0x00020000, 0x08000000, 0x10000000
 _BIND, _MOVE, _REC, _PRIVATE = 4096, 8192, 16384, 1 << 18

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -463,6 +464,70 @@ def test_a_run_without_marked_tests_imports_nothing_heavy_and_contacts_no_engine
     assert (ran.code, outcomes(ran)) == (0, {"test_plain": "PASSED"}), ran.text
     assert "imagebuild:" not in ran.out
     assert "layers:" not in ran.out
+
+
+WARM = {
+    "conftest.py": """
+        import atexit
+        import gc
+        import os
+        import sys
+
+
+        def pytest_unconfigure():
+            if "IMAGEBUILD_IMAGE" not in os.environ:
+                print("imported:", *sys.modules)
+                print("spared:", gc.get_freeze_count() > 0)
+                atexit.register(lambda: print("spared at the exit:", gc.get_freeze_count() > 0))
+        """,
+    "test_warm.py": f"""
+        import sys
+
+        import pytest
+
+        from pytest_imagebuild import Image
+
+
+        @pytest.mark.image(Image.from_registry({BASE!r}).env({{"WARM": "yes"}}))
+        def test_warm():
+            print("inside:", *(name for name in sys.modules if name.startswith("pytest_imagebuild.")))
+        """,
+}
+
+NEEDLESS = (
+    *("build.maker", "build.work", "build.installs", "build.functions", "build.reasons"),
+    *("plan.context", "plan.dockerfiles", "plan.functions", "plan.projects", "dockerfile"),
+    *("image.instructions", "image.function_call", "image.gpu", "image.secret", "image.sources", "image.volume"),
+    *("image.steps.apt", "image.steps.debian", "image.steps.pip", "image.steps.uv_pip", "image.dockerfiles"),
+    *("engines.work", "engines.gpus.inventory", "engines.services", "session.nodes", "dispatch.diagnosis"),
+    *("engines.embedded.gpus", "engines.embedded.machine", "engines.embedded.volumes", "engines.embedded.work"),
+)
+"""What only builds, and what images, tests and command lines of other kinds need."""
+
+
+def test_a_run_of_an_image_that_is_built_imports_nothing_that_others_need(
+    tmp_path: Path, engine: EngineUnderTest
+) -> None:
+    project = Inner(tmp_path, engine).write(WARM)
+    project.run()
+    ran = project.run("-rP", "-p", "no:xdist")
+    assert ran.code == 0, ran.text
+    said = {name: set(found.split()) for name, found in re.findall(r"^(imported|inside): (.*)$", ran.out, re.MULTILINE)}
+    needless = {f"pytest_imagebuild.{name}" for name in NEEDLESS}
+    assert "pytest_imagebuild.dispatch.run" in said["imported"]
+    assert "pytest_imagebuild.image.steps.variables" in said["imported"] & said["inside"]
+    assert needless & (said["imported"] | said["inside"]) == set()
+    if engine.name == "embedded":
+        assert {"docker", "filelock", "requests", "rich", "tomli_w"} & said["imported"] == set()
+
+
+def test_the_last_collections_of_garbage_are_spared_what_was_there_when_containers_began_to_start(
+    tmp_path: Path, engine: EngineUnderTest
+) -> None:
+    project = Inner(tmp_path, engine).write(WARM)
+    first, second = project.run(), project.run()
+    assert re.findall(r"^spared.*", first.out, re.MULTILINE) == ["spared: False", "spared at the exit: False"]
+    assert re.findall(r"^spared.*", second.out, re.MULTILINE) == ["spared: True", "spared at the exit: False"]
 
 
 def test_to_import_the_package_before_pytest_gives_no_warning(flags: Inner) -> None:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from pytest_imagebuild.engines.layers import LayerLabels
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import Work
 
 from .conftest import opened

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
 from pytest_imagebuild.engines.layers import LayerLabels
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import Work
 
 STUBBORN = "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM HUP; sleep 987654' &); sleep 987654"

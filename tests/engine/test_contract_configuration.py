@@ -10,7 +10,8 @@ import pytest
 
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BasePin
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import ConfigChange, Work
 from pytest_imagebuild.errors import EngineError
 

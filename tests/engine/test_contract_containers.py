@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pytest_imagebuild.engines.memory import MemoryEngine
-from pytest_imagebuild.engines.protocol import Container, Service, ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import Container, Service, SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.errors import EngineError
 
 from .conftest import Bench, Sessions, to_the_end

@@ -12,8 +12,9 @@ from typing import Literal
 
 import pytest
 
-from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels, StoredLayer
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Engine, SessionSpec
+from pytest_imagebuild.engines.stored import StoredLayer
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import BaseImageError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import BaseImageError
 

@@ -26,7 +26,8 @@ from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.docker import DockerEngine
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.memory import MemoryEngine
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import CommandFailed, Work
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 

@@ -16,7 +16,8 @@ import requests
 
 from pytest_imagebuild.engines.docker import DockerEngine, pulled
 from pytest_imagebuild.engines.docker.removing import remove_image
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels, StoredLayer
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+from pytest_imagebuild.engines.stored import StoredLayer
 from pytest_imagebuild.engines.work import Work
 
 from .conftest import ADDRESSES, RUN, daemon, leftovers, new_key

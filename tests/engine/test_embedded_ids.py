@@ -38,8 +38,10 @@ from urllib.request import urlopen
 sys.path.insert(0, sys.argv[1])
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
 from pytest_imagebuild.engines.entries import FileEntry
-from pytest_imagebuild.engines.layers import LayerLabels, StoredLayer
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.layers import LayerLabels
+from pytest_imagebuild.engines.stored import StoredLayer
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import EngineError

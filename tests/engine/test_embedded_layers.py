@@ -17,7 +17,8 @@ from pytest_imagebuild.engines.embedded.survey import survey
 from pytest_imagebuild.engines.embedded.view import MergedView
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+from pytest_imagebuild.engines.protocol import SessionSpec
+from pytest_imagebuild.engines.services import ServiceSpec
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import EngineError
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.oci import RegistryUnreachable, client
 from pytest_imagebuild.engines.oci.content import Blobs
 from pytest_imagebuild.engines.oci.manifest import OciImage

@@ -11,7 +11,7 @@ import pytest
 from doubles import BASE, Memory, World, plan
 
 from pytest_imagebuild import Image, Secret, SecretError, StepError
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.memory import CommandResult
 from pytest_imagebuild.engines.work import Work
 from pytest_imagebuild.errors import BaseImageError, EngineError, EngineUnavailableError, ImageBuildError

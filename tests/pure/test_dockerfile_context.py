@@ -10,8 +10,7 @@ import pytest
 from doubles import BASE, plan
 
 from pytest_imagebuild import DefinitionError, FilePatternMatcher, Image, LocalFileError
-from pytest_imagebuild.image import AUTO_DOCKERIGNORE
-from pytest_imagebuild.image.dockerfile_lines import AutoDockerignore
+from pytest_imagebuild.image.patterns import AUTO_DOCKERIGNORE, AutoDockerignore
 
 Ignore = AutoDockerignore | FilePatternMatcher | Sequence[str] | Callable[[Path], bool]
 

@@ -9,7 +9,7 @@ import pytest
 
 import pytest_imagebuild
 from pytest_imagebuild import ImageBuildError
-from pytest_imagebuild.image import Builder
+from pytest_imagebuild.image.builder import Builder
 
 if sys.version_info >= (3, 11):
     import tomllib

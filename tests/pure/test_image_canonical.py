@@ -8,8 +8,10 @@ from types import MappingProxyType
 import pytest
 
 from pytest_imagebuild import FilePatternMatcher, Image, SourceLocation
-from pytest_imagebuild.image import AptInstall, LocalDir, PipInstall, digest, encode
-from pytest_imagebuild.image.canonical import INLINE
+from pytest_imagebuild.image.canonical import INLINE, digest, encode
+from pytest_imagebuild.image.sources import LocalDir
+from pytest_imagebuild.image.steps.apt import AptInstall
+from pytest_imagebuild.image.steps.pip import PipInstall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

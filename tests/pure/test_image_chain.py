@@ -13,8 +13,8 @@ import pytest
 
 import pytest_imagebuild
 from pytest_imagebuild import DefinitionError, FilePatternMatcher, Image, Secret, SourceLocation
-from pytest_imagebuild.image import AUTO_DOCKERIGNORE, LocalDir, LocalFile, LocalPythonSource
-from pytest_imagebuild.image.patterns import HIDDEN_FILES, NON_SOURCE_FILES
+from pytest_imagebuild.image.patterns import AUTO_DOCKERIGNORE, HIDDEN_FILES, NON_SOURCE_FILES
+from pytest_imagebuild.image.sources import LocalDir, LocalFile, LocalPythonSource
 
 BASE = Image.from_registry("debian:trixie")
 

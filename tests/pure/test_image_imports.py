@@ -8,7 +8,7 @@ import pytest
 from doubles import plugin_arguments
 
 from pytest_imagebuild import Image
-from pytest_imagebuild.image import IMAGE_VARIABLE
+from pytest_imagebuild.image.imports import IMAGE_VARIABLE
 
 pytest_plugins = ["pytester"]
 

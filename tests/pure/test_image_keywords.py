@@ -10,7 +10,7 @@ import pytest
 from doubles import BASE
 
 from pytest_imagebuild import DefinitionError, Image, Secret, Volume
-from pytest_imagebuild.image import GpuRequest
+from pytest_imagebuild.image.gpu import GpuRequest
 
 HUB, INDEX = Secret.from_name("hub"), Secret.from_name("index")
 MODELS = Volume.from_name("models")

@@ -9,21 +9,21 @@ import pytest
 
 import pytest_imagebuild
 from pytest_imagebuild import DefinitionError, Image, Secret
-from pytest_imagebuild.image import (
+from pytest_imagebuild.image.builder import Builder
+from pytest_imagebuild.image.instructions import (
     AddPython,
-    AptInstall,
-    Builder,
     CopyLocal,
     Instruction,
-    LayerSpec,
-    LocalFile,
-    PipInstall,
     Run,
     SetCommand,
     SetEnv,
     SetWorkdir,
     UvPipInstall,
 )
+from pytest_imagebuild.image.sources import LocalFile
+from pytest_imagebuild.image.step import LayerSpec
+from pytest_imagebuild.image.steps.apt import AptInstall
+from pytest_imagebuild.image.steps.pip import PipInstall
 
 if sys.version_info >= (3, 11):
     import tomllib

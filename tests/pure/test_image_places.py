@@ -13,7 +13,7 @@ from pytest_imagebuild.dispatch.requests import SessionKey
 from pytest_imagebuild.errors import WireError
 from pytest_imagebuild.image.chain import Image
 from pytest_imagebuild.options import NamedImage
-from pytest_imagebuild.session.messages import Node
+from pytest_imagebuild.session.nodes import Node
 from pytest_imagebuild.session.reports import mend_collect_report
 from pytest_imagebuild.terminal import image_lines
 from pytest_imagebuild.worker.arguments import accept, ini_keys, options, unread

@@ -25,7 +25,7 @@ from pytest_imagebuild.build.installs import (
 )
 from pytest_imagebuild.build.installs.tool import advice
 from pytest_imagebuild.errors import ImageBuildError
-from pytest_imagebuild.image.packages import PoetryInstall
+from pytest_imagebuild.image.steps.poetry import PoetryInstall
 from pytest_imagebuild.lockfile import Pin
 
 EVIL = "six'; touch /tmp/owned; echo \"$(id)`id`"

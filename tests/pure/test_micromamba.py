@@ -16,7 +16,7 @@ from pytest_imagebuild.build.installs import Tool, advice, tool_of
 from pytest_imagebuild.build.work import commands_for_people, layer_work
 from pytest_imagebuild.engines.network import CA_BUNDLE, HostNetwork
 from pytest_imagebuild.errors import ImageBuildError, LocalFileError
-from pytest_imagebuild.image.packages import MicromambaInstall
+from pytest_imagebuild.image.steps.conda import MicromambaInstall
 from pytest_imagebuild.lockfile import LayerRecord, Lockfile, Pin
 from pytest_imagebuild.plan.builders import load
 

@@ -14,7 +14,7 @@ from pytest_imagebuild.build.names import Names
 from pytest_imagebuild.build.prune import PruneOptions, prune
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.uses import Uses
-from pytest_imagebuild.image.bases import FromNameStep
+from pytest_imagebuild.image.steps.bases import FromNameStep
 
 LONG = "x" * 65
 RULES = "may have letters, digits, '-', '_' and '.' only; write NAME or NAME:TAG"

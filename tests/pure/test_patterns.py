@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from pytest_imagebuild import FilePatternMatcher
-from pytest_imagebuild.image import NON_PYTHON_FILES
-from pytest_imagebuild.image.patterns import HIDDEN_FILES, NON_SOURCE_FILES
+from pytest_imagebuild.image.patterns import HIDDEN_FILES, NON_PYTHON_FILES, NON_SOURCE_FILES
 
 TABLE = [
     # patterns, what they ignore, what they keep

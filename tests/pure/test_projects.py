@@ -8,7 +8,8 @@ import pytest
 from doubles import BASE, plan
 
 from pytest_imagebuild import DefinitionError, Image, LocalFileError
-from pytest_imagebuild.image.packages import PipInstall, PipOptions
+from pytest_imagebuild.image.steps.pip import PipInstall
+from pytest_imagebuild.image.steps.pip_options import PipOptions
 from pytest_imagebuild.plan.plan import PlannedLayer
 
 PROJECT = """

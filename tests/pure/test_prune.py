@@ -14,8 +14,9 @@ from doubles import BASE, World, plan
 from pytest_imagebuild.build.inventory import inventory
 from pytest_imagebuild.build.prune import Pruned, PruneOptions, prune
 from pytest_imagebuild.engines.entries import FileEntry
-from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels, Remnant, StoredLayer
+from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.memory import MemoryEngine
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 from pytest_imagebuild.engines.uses import LastUse, Uses
 from pytest_imagebuild.engines.work import Work
 

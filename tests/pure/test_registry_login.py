@@ -11,7 +11,7 @@ import pytest
 
 from pytest_imagebuild import BaseImageError, Secret, SecretError, SourceLocation
 from pytest_imagebuild.build.registry_login import credentials_of
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.image.secret import RegistrySecret, RegistryService
 
 HERE = SourceLocation(file="user.py", line=3)

@@ -21,7 +21,7 @@ from pytest_imagebuild.build.functions import COMMAND, HOME, function_tools
 from pytest_imagebuild.build.work import commands_for_people, layer_work
 from pytest_imagebuild.engines.memory import CommandResult
 from pytest_imagebuild.engines.work import CommandFailed, Work
-from pytest_imagebuild.image import IMAGE_VARIABLE
+from pytest_imagebuild.image.imports import IMAGE_VARIABLE
 from pytest_imagebuild.image.values import NoFormError, form_of
 from pytest_imagebuild.plan.plan import PlannedLayer
 

@@ -24,7 +24,6 @@ from pytest_imagebuild.session.messages import (
     JUnitProperty,
     Measured,
     Missing,
-    Node,
     Nodes,
     Output,
     Ready,
@@ -34,6 +33,7 @@ from pytest_imagebuild.session.messages import (
     Terminal,
     WarningSeen,
 )
+from pytest_imagebuild.session.nodes import Node
 from pytest_imagebuild.session.reports import mend_report, warning_message
 from pytest_imagebuild.session.wire import Parser
 from pytest_imagebuild.worker.protocol import MAX_LINE, encode

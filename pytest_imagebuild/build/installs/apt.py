@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imagebuild.build.installs.tool import CHANGED, GONE
-from pytest_imagebuild.image.instructions import AptInstall
+from pytest_imagebuild.image.steps.apt import AptInstall
 from pytest_imagebuild.lockfile import Pin
 
 __all__ = ["AptTool"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_imagebuild.errors import ImageBuildError
-from pytest_imagebuild.image.packages import MicromambaInstall
+from pytest_imagebuild.image.steps.conda import MicromambaInstall
 from pytest_imagebuild.image.wording import without_channel_logins
 from pytest_imagebuild.lockfile import Pin
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_imagebuild.build.installs.files import CONSTRAINTS, install_pins
-from pytest_imagebuild.image.packages import PipInstall
+from pytest_imagebuild.image.steps.pip import PipInstall
 from pytest_imagebuild.image.wording import without_credentials
 from pytest_imagebuild.lockfile import Pin, normal_name
 

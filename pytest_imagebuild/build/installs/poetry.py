@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pytest_imagebuild.build.installs.files import install_pins
 from pytest_imagebuild.errors import ImageBuildError
-from pytest_imagebuild.image.packages import PoetryInstall
+from pytest_imagebuild.image.steps.poetry import PoetryInstall
 from pytest_imagebuild.lockfile import Pin, normal_name
 
 if sys.version_info >= (3, 11):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_imagebuild.build.installs.files import CONSTRAINTS, install_pins
-from pytest_imagebuild.image.packages import UvPipInstall
+from pytest_imagebuild.image.steps.uv_pip import UvPipInstall
 from pytest_imagebuild.image.wording import logins, without_credentials
 from pytest_imagebuild.lockfile import Pin, normal_name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_imagebuild.build.installs.files import install_pins
 from pytest_imagebuild.build.installs.uv import PYTHON, UV, uv_pins
-from pytest_imagebuild.image.packages import UvSync
+from pytest_imagebuild.image.steps.uv_sync import UvSync
 from pytest_imagebuild.lockfile import Pin
 
 __all__ = ["UvSyncTool"]

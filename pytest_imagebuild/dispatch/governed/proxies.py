@@ -16,7 +16,7 @@ from pytest_imagebuild.dispatch.governed.proxy import Proxy
 from pytest_imagebuild.dispatch.governed.tree import Tree
 from pytest_imagebuild.dispatch.requests import Request
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.messages import Node
+from pytest_imagebuild.session.nodes import Node
 from pytest_imagebuild.session.reports import mend_collect_report
 
 __all__ = ["Forest", "ProxyDirectory", "ProxyItem", "ProxyReports"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_imagebuild.errors import WireError
-from pytest_imagebuild.session.messages import CollectError, Node
+from pytest_imagebuild.session.messages import CollectError
+from pytest_imagebuild.session.nodes import Node
 
 __all__ = ["MAX_DEPTH", "Tree"]
 

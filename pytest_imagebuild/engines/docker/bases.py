@@ -13,9 +13,10 @@ from docker.errors import APIError, DockerException
 from pytest_imagebuild.engines import bootstrap
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.configuration import PATH
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.docker.connection import LOST, engine_errors, explain
 from pytest_imagebuild.engines.docker.marks import BASES
-from pytest_imagebuild.engines.layers import BasePin, Credentials
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.engines.protocol import Output
 from pytest_imagebuild.engines.references import (
     LOGIN_REFUSED,

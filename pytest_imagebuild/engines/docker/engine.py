@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_imagebuild.engines.archives import Archives
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.docker.bases import Bases
 from pytest_imagebuild.engines.docker.connection import HOST_NAME, Connection, connect, engine_errors
 from pytest_imagebuild.engines.docker.gpus import Gpus
@@ -21,9 +22,11 @@ from pytest_imagebuild.engines.docker.sweep import left_over, remove_remnant, sw
 from pytest_imagebuild.engines.docker.volumes import Volumes
 from pytest_imagebuild.engines.docker.work import Host, Workshop
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
+from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import Capabilities, Output, ServiceSpec, SessionSpec, platform_of
+from pytest_imagebuild.engines.protocol import Capabilities, Output, SessionSpec, platform_of
+from pytest_imagebuild.engines.services import ServiceSpec
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.engines.volumes import StoredVolume
 from pytest_imagebuild.engines.work import DockerfileWork, Work

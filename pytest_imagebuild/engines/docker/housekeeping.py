@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.marks import BASES, layer_from_list, tag
 from pytest_imagebuild.engines.docker.removing import remove_image
-from pytest_imagebuild.engines.layers import BuiltLayer, StoredLayer
+from pytest_imagebuild.engines.layers import BuiltLayer
+from pytest_imagebuild.engines.stored import StoredLayer
 
 if TYPE_CHECKING:
     from docker import APIClient

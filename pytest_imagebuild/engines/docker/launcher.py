@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pytest_imagebuild.engines.docker.volumes import Volumes
     from pytest_imagebuild.engines.docker.work import Host
     from pytest_imagebuild.engines.layers import BuiltLayer
-    from pytest_imagebuild.engines.protocol import ServiceSpec, SessionSpec
+    from pytest_imagebuild.engines.protocol import SessionSpec
+    from pytest_imagebuild.engines.services import ServiceSpec
 
 __all__ = ["Launcher"]
 

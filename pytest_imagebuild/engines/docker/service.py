@@ -14,8 +14,7 @@ from pytest_imagebuild.engines.docker.connection import engine_errors
 from pytest_imagebuild.engines.docker.natives import NativeContainer
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BuiltLayer
-from pytest_imagebuild.engines.protocol import ExecResult, ServiceSpec
-from pytest_imagebuild.engines.services import check_published, ended_error
+from pytest_imagebuild.engines.services import ExecResult, ServiceSpec, check_published, ended_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,8 @@ from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
 from pytest_imagebuild.engines.docker.removing import remove_container, remove_image
 from pytest_imagebuild.engines.docker.volumes import discard
 from pytest_imagebuild.engines.generations import replaced
-from pytest_imagebuild.engines.layers import Remnant
 from pytest_imagebuild.engines.owner import LOCK
+from pytest_imagebuild.engines.stored import Remnant
 
 if TYPE_CHECKING:
     from docker import APIClient

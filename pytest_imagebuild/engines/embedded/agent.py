@@ -8,7 +8,6 @@ control socket ends the agent.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import sys
@@ -23,6 +22,8 @@ READY, MAPPED, NAMESPACE, CALLS = b"r", b"m", b"n", b"c"
 
 def main() -> None:
     """Serve until the one who started this is gone."""
+    import ctypes  # noqa: PLC0415 - the engine wants to know where this program is
+
     control = socket.socket(fileno=int(sys.argv[1]))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_USER) != 0:

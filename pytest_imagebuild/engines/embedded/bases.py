@@ -13,9 +13,10 @@ from typing import Any, cast
 from pytest_imagebuild.engines import bootstrap
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.configuration import PATH
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.embedded.images import LoadedImages, short
 from pytest_imagebuild.engines.embedded.store import Store, Tree
-from pytest_imagebuild.engines.layers import BasePin, Credentials
+from pytest_imagebuild.engines.layers import BasePin
 from pytest_imagebuild.engines.oci import RegistryUnreachable
 from pytest_imagebuild.engines.oci.content import Blobs
 from pytest_imagebuild.engines.oci.manifest import OciImage, OciLayer

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.errors import EngineError
@@ -49,8 +50,7 @@ _MOST_LOWER = 400
 """Overlayfs stacks 500 (fs/overlayfs/params.c, OVL_MAX_STACK)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A file or folder of this machine that a container sees at `target`; with `device`, one that works as a device.
 
     With `data`, it is a file of that content and `mode` that is in memory only; `source` means nothing then.
@@ -60,7 +60,7 @@ class Mount:
     target: str
     writable: bool = False
     device: bool = False
-    data: bytes | None = field(default=None, repr=False)
+    data: bytes | None = None
     mode: int = 0o444
 
 

@@ -13,8 +13,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["Cgroup", "sweep"]
 
@@ -27,8 +27,7 @@ _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 126; shift
 """Moves itself into groups, then becomes a command. A process is moved by itself: no one else races with its forks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Hierarchy:
+class _Hierarchy(NamedTuple):
     """A mounted tree of groups. `parents` are where this process might make one, the nearest first.
 
     In version 2 these are its own group and those above; in version 1, where nothing is delegated, its own alone.
@@ -40,8 +39,7 @@ class _Hierarchy:
     parents: tuple[Path, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A folder in which groups can be made, and the controllers that it can give them."""
 
     folder: Path

@@ -15,32 +15,34 @@ from pytest_imagebuild.engines.configuration import changed, started_by
 from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.disk import disk_errors
-from pytest_imagebuild.engines.embedded.gpus import Gpus
-from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore
 from pytest_imagebuild.engines.embedded.ids import BegunIds
 from pytest_imagebuild.engines.embedded.limits import unenforced
-from pytest_imagebuild.engines.embedded.machine import why_not
 from pytest_imagebuild.engines.embedded.process import Launch
 from pytest_imagebuild.engines.embedded.rooms import Rooms
 from pytest_imagebuild.engines.embedded.session import SessionContainer
 from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
-from pytest_imagebuild.engines.embedded.store import Store
 from pytest_imagebuild.engines.embedded.tried import Tried
-from pytest_imagebuild.engines.embedded.volumes import Volumes
-from pytest_imagebuild.engines.gpus.inventory import GpuInventory
-from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, Credentials, LayerLabels, Remnant, StoredLayer
 from pytest_imagebuild.engines.owner import Owner
-from pytest_imagebuild.engines.protocol import Capabilities, Output, ServiceSpec, SessionSpec, platform_of
-from pytest_imagebuild.engines.volumes import StoredVolume
-from pytest_imagebuild.engines.work import DockerfileWork, Work
+from pytest_imagebuild.engines.protocol import Capabilities, Output, SessionSpec, platform_of
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.engines.credentials import Credentials
     from pytest_imagebuild.engines.embedded.bases import Bases
     from pytest_imagebuild.engines.embedded.dockerfile.build import DockerfileBuild
+    from pytest_imagebuild.engines.embedded.gpus import Gpus
+    from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping
     from pytest_imagebuild.engines.embedded.service import ServiceContainer
+    from pytest_imagebuild.engines.embedded.store import Store
+    from pytest_imagebuild.engines.embedded.volumes import Volumes
     from pytest_imagebuild.engines.embedded.work import Workshop
+    from pytest_imagebuild.engines.gpus.inventory import GpuInventory
+    from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
+    from pytest_imagebuild.engines.services import ServiceSpec
+    from pytest_imagebuild.engines.volumes import StoredVolume
+    from pytest_imagebuild.engines.work import DockerfileWork, Work
 
 __all__ = ["EmbeddedEngine"]
 
@@ -247,10 +249,7 @@ class _Opened:
         self._bounds = Bounds()
         self._rooms = Rooms(self.store, self.owner, self._bounds)
         self._cache_dir = cache_dir
-        others = [OtherStore(store, self.owner) for store in ids.other_stores(folder)]
-        self.housekeeping = Housekeeping(self.store, self._rooms, self.owner, others)
-        self.volumes = Volumes(self.store, self._rooms)
-        self.gpus = Gpus()
+        self._other_stores = tuple(ids.other_stores(folder))
         self._workshop: Workshop | None = None
         self._making = threading.Lock()
         self._running: set[_Stoppable] = set()
@@ -265,6 +264,30 @@ class _Opened:
             if self._workshop is None:
                 self._workshop = Workshop(self._launch, self._rooms, self.volumes, self.gpus, identity=self._identity)
             return self._workshop
+
+    @cached_property
+    def housekeeping(self) -> Housekeeping:
+        """What removes."""
+        from pytest_imagebuild.engines.embedded.housekeeping import Housekeeping, OtherStore  # noqa: PLC0415
+
+        others = [OtherStore(store, self.owner) for store in self._other_stores]
+        return Housekeeping(self.store, self._rooms, self.owner, others)
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """The volumes of the store."""
+        # Few runs have any.
+        from pytest_imagebuild.engines.embedded.volumes import Volumes  # noqa: PLC0415
+
+        return Volumes(self.store, self._rooms)
+
+    @cached_property
+    def gpus(self) -> Gpus:
+        """The GPUs of this machine."""
+        # Few runs ask for any.
+        from pytest_imagebuild.engines.embedded.gpus import Gpus  # noqa: PLC0415
+
+        return Gpus()
 
     @cached_property
     def bases(self) -> Bases:
@@ -292,12 +315,13 @@ class _Opened:
         record = self.store.record(layer.reference)
         room = self._rooms.open(record)
         try:
-            gpus = self.gpus.lend(room, spec.gpus, variables=spec.environment)
+            gpus = self.gpus.lend(room, spec.gpus, variables=spec.environment) if spec.gpus else None
+            volumes = self.volumes.mounted(room, spec.volumes) if spec.volumes else ()
             sandbox = room.sandbox(
-                variables={**spec.environment, **gpus.variables},
+                variables={**spec.environment, **(gpus.variables if gpus else {})},
                 network=spec.network,
                 identity=self._identity,
-                mounts=(*self.volumes.mounted(room, spec.volumes), *gpus.mounts),
+                mounts=(*volumes, *(gpus.mounts if gpus else ())),
                 isolate=spec.isolate,
             )
             confinement = room.confine(memory=spec.memory, cpu=spec.cpu)
@@ -351,6 +375,8 @@ def _bwrap_that_works(cache_dir: Path, folder: Path) -> tuple[str, Tried]:
     if bwrap is not None and tried.works():
         return bwrap, tried
     # It is tried by a process: 10 ms that a machine which did it since it was booted need not spend again.
+    from pytest_imagebuild.engines.embedded.machine import why_not  # noqa: PLC0415 - as it says
+
     obstacle = why_not(cache_dir)
     if bwrap is None or obstacle is not None:
         raise EngineUnavailableError(obstacle or "bubblewrap is not installed.")

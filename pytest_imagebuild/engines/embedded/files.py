@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_imagebuild.engines.embedded import removal
 from pytest_imagebuild.engines.embedded.merge import merge
@@ -36,8 +36,7 @@ class Entry:
     is_file: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stack:
+class Stack(NamedTuple):
     """An upper folder, and the trees below it, the uppermost first."""
 
     upper: Path

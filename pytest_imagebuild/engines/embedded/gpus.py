@@ -108,7 +108,7 @@ def _make_points(room: Room, mounts: Sequence[Mount]) -> tuple[tuple[Mount, ...]
     for mount in mounts:
         target = posixpath.normpath(mount.target)
         if target.startswith("/dev/"):
-            placed.append(replace(mount, target=target))  # bubblewrap makes it there, outside the image
+            placed.append(mount._replace(target=target))  # bubblewrap makes it there, outside the image
             continue
         where = room.upper.destination(target)
         if room.upper.find(where) == [None]:
@@ -117,7 +117,7 @@ def _make_points(room: Room, mounts: Sequence[Mount]) -> tuple[tuple[Mount, ...]
             if not mount.source.is_dir():
                 room.upper.put([FileEntry(path=where, mode=0o755, data=b"")])
                 points.append(where)
-        placed.append(replace(mount, target=where))
+        placed.append(mount._replace(target=where))
     return tuple(placed), tuple(points), tuple(reversed(folders))
 
 

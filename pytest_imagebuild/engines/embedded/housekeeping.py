@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.rooms import Rooms
-from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.generations import replaced
-from pytest_imagebuild.engines.layers import BuiltLayer, Remnant, StoredLayer
-from pytest_imagebuild.engines.owner import Owner
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
+
+if TYPE_CHECKING:
+    from pytest_imagebuild.engines.embedded.store import Record, Store
+    from pytest_imagebuild.engines.layers import BuiltLayer
+    from pytest_imagebuild.engines.owner import Owner
 
 __all__ = ["Housekeeping"]
 

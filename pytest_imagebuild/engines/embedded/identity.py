@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["PYTHON", "Identity", "own_identity"]
 
@@ -13,8 +13,7 @@ PYTHON = (sys.executable, "-I", "-S")
 """Runs a program of the standard library alone."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """`options` go to bubblewrap, `python` runs a program as that root; both inherit the open `files`.
 
     `user_namespace` says that root is an ordinary user of this machine. With `single`, no other id exists in a

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.embedded.files import Files, OwnFiles
 from pytest_imagebuild.engines.embedded.identity import Identity, own_identity
@@ -20,8 +20,7 @@ _FORCED = "IMAGEBUILD_EMBEDDED_IDS"
 """For tests: `one` leaves subordinate ids alone."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ids:
+class Ids(NamedTuple):
     """`folder` is the part of the store that belongs to them, `widest` works on the files of every part."""
 
     identity: Identity

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import sys
@@ -13,6 +12,8 @@ import sys
 
 def main() -> None:
     """Enter the namespace and become the program."""
+    import ctypes  # noqa: PLC0415 - the engine wants to know where this program is
+
     _, namespace, program, *_ = sys.argv
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(int(namespace), 0x10000000) != 0:

@@ -10,9 +10,9 @@ import os
 import resource
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.embedded.cgroups import Cgroup, sweep
 
@@ -27,8 +27,7 @@ exec "$@"
 """Limits itself, then becomes a command. The number of processes is -u in bash and busybox, -p in dash."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rlimits:
+class Rlimits(NamedTuple):
     """Resource limits of a container's processes. `memory` is in bytes, of each process; None is no limit.
 
     `processes` is what the user may have on the whole machine, threads included, as the kernel counts them.
@@ -58,8 +57,7 @@ def rlimits(*, memory: int | None = None, pids: int | None = None) -> Rlimits:
     return Rlimits(memory=memory, processes=pids + _threads_of_user() if pids is not None and ordinary else None)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Confinement:
+class Confinement(NamedTuple):
     """The limits of one container, held by whatever can hold them."""
 
     cgroup: Cgroup | None

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from pytest_imagebuild.engines.embedded import guard
 from pytest_imagebuild.engines.embedded.bounds import Bound
@@ -25,8 +24,7 @@ from pytest_imagebuild.errors import EngineError
 __all__ = ["ContainerProcess", "Launch"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Launch:
+class Launch(NamedTuple):
     """How containers are started here: by which program, in which thread. `tried` is the note that it works."""
 
     bwrap: str

@@ -30,7 +30,7 @@ from pytest_imagebuild.engines.embedded.limits import sweep as sweep_groups
 from pytest_imagebuild.engines.embedded.store import Record, Store
 from pytest_imagebuild.engines.owner import LOCK, Owner
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.worker.isolation import IMAGE, SCRATCH
+from pytest_imagebuild.worker.places import IMAGE, SCRATCH
 
 __all__ = ["Room", "Rooms"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import stat
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["program"]
 
@@ -19,8 +19,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _DEVICES = (stat.S_IFCHR, stat.S_IFBLK)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Calls:
+class _Calls(NamedTuple):
     """Numbers of system calls (asm/unistd.h). `nodes` maps those that make nodes to the place of their mode."""
 
     audit: int

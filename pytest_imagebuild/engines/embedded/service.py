@@ -22,8 +22,7 @@ from pytest_imagebuild.engines.embedded.identity import Identity
 from pytest_imagebuild.engines.embedded.process import ContainerProcess, Launch
 from pytest_imagebuild.engines.embedded.rooms import Room
 from pytest_imagebuild.engines.embedded.wait_target import WaitTarget
-from pytest_imagebuild.engines.protocol import ExecResult, ServiceSpec
-from pytest_imagebuild.engines.services import check_published, ended_error
+from pytest_imagebuild.engines.services import ExecResult, ServiceSpec, check_published, ended_error
 from pytest_imagebuild.errors import EngineError
 
 __all__ = ["ServiceContainer", "start_service"]

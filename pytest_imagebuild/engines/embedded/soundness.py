@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pytest_imagebuild.engines.embedded import survey
 from pytest_imagebuild.engines.embedded.identity import Identity
@@ -18,8 +18,7 @@ from pytest_imagebuild.errors import EngineError
 __all__ = ["Check", "Soundness"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A look at the files of one layer, which goes on beside whatever else is done."""
 
     store: Store

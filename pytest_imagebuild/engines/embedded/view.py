@@ -10,8 +10,8 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 __all__ = ["OPAQUE", "Found", "MergedView", "copy_status", "is_opaque", "is_whiteout"]
 
@@ -19,8 +19,7 @@ OPAQUE = "user.overlay.opaque"
 _MOST_LINKS = 40
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Something in the file system. `path` is where it is inside, without links; `real` is on this machine.
 
     `places` are the folders of this machine that a folder inside is made of, the uppermost first.

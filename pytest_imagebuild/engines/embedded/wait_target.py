@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pytest_imagebuild.engines.protocol import ExecResult
+from pytest_imagebuild.engines.services import ExecResult
 
 __all__ = ["Ran", "Target", "WaitTarget"]
 

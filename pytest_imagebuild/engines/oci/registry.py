@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import requests
 
-from pytest_imagebuild.engines.layers import Credentials
+from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.oci.client import CallFailed, Client, new_session
 from pytest_imagebuild.engines.oci.content import Blobs, WrongContent, checked_digest, digest_of, is_digest
 from pytest_imagebuild.engines.oci.credentials import Credentials as Login

@@ -1,0 +1,1 @@
+"""The calls of a chain and the instructions that they become: a module for each kind, loaded by the first such call."""
