@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_imagebuild.engines.held import HeldFile
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Owner:
         # Machines that share the folder need not see each other's locks.
         self._here = hashlib.sha256(self.host.encode()).hexdigest()[:6]
         self._path = folder / f"{run}-{os.getpid()}-{self._here}{uuid.uuid4().hex[:6]}.lock"
-        self._lock = HeldFile(self._path)
+        self._lock = FileLock(self._path, thread_local=False)
         self._lock.acquire()
         self.labels: Mapping[str, str] = {RUN: run, HOST: self.host, LOCK: str(self._path)}
 
@@ -54,12 +54,10 @@ class Owner:
         try:
             if not path.exists():
                 return True
-            lock = HeldFile(path)
-            if not lock.acquire(wait=False):
-                return False
-            with lock:
+            lock = FileLock(path)
+            with lock.acquire(timeout=0):
                 path.unlink(missing_ok=True)
-        except OSError:
+        except (Timeout, OSError):
             return False
         return True
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_imagebuild.engines.held import HeldFile
+from filelock import FileLock, Timeout
 
 __all__ = ["LastUse", "Uses", "folder_name"]
 
@@ -42,7 +42,7 @@ class Uses:
         self._claims = self._folder / "claims"
         self._last = self._folder / "last"
         self._mine = self._claims / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._alive: HeldFile | None = None
+        self._alive: FileLock | None = None
         self._claimed: set[str] = set()
         self._touched: set[str] = set()
         self._guard = threading.Lock()
@@ -69,7 +69,7 @@ class Uses:
                     return False
                 if self._alive is None:
                     self._forget_dead()
-                    self._alive = HeldFile(f"{self._mine}.lock")
+                    self._alive = FileLock(f"{self._mine}.lock", thread_local=False)
                     self._alive.acquire()
                 with self._mine.open("a", encoding="utf-8") as file:
                     file.writelines(f"{key}\n" for key in new)
@@ -98,7 +98,7 @@ class Uses:
             if self._alive is not None:
                 self._mine.unlink(missing_ok=True)
                 self._alive.release()
-                self._alive.path.unlink(missing_ok=True)
+                Path(self._alive.lock_file).unlink(missing_ok=True)
                 self._alive = None
 
     def last_uses(self) -> dict[str, LastUse]:
@@ -146,7 +146,7 @@ class Uses:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         self._claims.mkdir(parents=True, exist_ok=True)
-        with HeldFile(self._folder / "lock"):
+        with FileLock(self._folder / "lock"):
             yield
 
     def _forget_dead(self) -> None:
@@ -156,12 +156,11 @@ class Uses:
     def _living_claims(self) -> Iterator[frozenset[str]]:
         for path in self._claims.glob("*.lock"):
             claims = path.with_suffix("")
-            lock = HeldFile(path)
-            if lock.acquire(wait=False):
-                with lock:
+            try:
+                with FileLock(path).acquire(timeout=0):
                     claims.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
-            else:
+            except Timeout:
                 yield frozenset((_read(claims) or "").split())
 
 

@@ -518,7 +518,7 @@ def test_a_run_of_an_image_that_is_built_imports_nothing_that_others_need(
     assert "pytest_imagebuild.image.steps.variables" in said["imported"] & said["inside"]
     assert needless & (said["imported"] | said["inside"]) == set()
     if engine.name == "embedded":
-        assert {"docker", "filelock", "requests", "rich", "tomli_w"} & said["imported"] == set()
+        assert {"docker", "requests", "rich", "tomli_w"} & said["imported"] == set()
 
 
 def test_the_last_collections_of_garbage_are_spared_what_was_there_when_containers_began_to_start(

@@ -12,10 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_imagebuild.engines.held import HeldFile
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.gpus.inventory import Gpu
@@ -38,7 +39,7 @@ def lock_folder(cache_dir: Path, environment: Mapping[str, str] = os.environ) ->
 class Lease:
     """GPUs that nobody else has until `release`."""
 
-    def __init__(self, gpus: Sequence[Gpu], locks: Sequence[HeldFile]) -> None:
+    def __init__(self, gpus: Sequence[Gpu], locks: Sequence[FileLock]) -> None:
         self.gpus = tuple(gpus)
         self._locks = locks
 
@@ -68,18 +69,18 @@ class Leases:
     def take(self, gpus: Sequence[Gpu], count: int, waits: Callable[[], None]) -> Lease:
         """Lease `count` of `gpus`, all at once; wait until so many are free. `waits` is called when that takes long."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        turn = self._turn()
-        if turn.acquire(wait=False):
-            with turn:
-                lease = self._grab(gpus, count)
+        with suppress(Timeout), self._turn().acquire(timeout=0):
+            lease = self._grab(gpus, count)
             if lease is not None:
                 return lease
         with self._giving:
             self._give_up()
         patience = _Patience(waits)
-        while not turn.acquire(wait=False):
+        turn = self._turn()
+        while not turn.is_locked:
             patience.look()
-            time.sleep(_POLL_SECONDS)
+            with suppress(Timeout):
+                turn.acquire(timeout=_POLL_SECONDS)
         try:
             while (lease := self._grab(gpus, count)) is None:
                 patience.look()
@@ -92,19 +93,19 @@ class Leases:
         """Say whether somebody on this machine waits for a GPU."""
         if not self._folder.exists():
             return False
-        turn = self._turn()
-        free = turn.acquire(wait=False)
-        turn.release()
-        return not free
+        with suppress(Timeout), self._turn().acquire(timeout=0):
+            return False
+        return True
 
     def _grab(self, gpus: Sequence[Gpu], count: int) -> Lease | None:
         """Lock `count` of them, or none."""
-        chosen: list[tuple[Gpu, HeldFile]] = []
+        chosen: list[tuple[Gpu, FileLock]] = []
         for gpu in gpus:
             if len(chosen) == count:
                 break
-            lock = HeldFile(self._folder / f"{_file_name(gpu.id)}.lock")
-            if lock.acquire(wait=False):
+            lock = FileLock(self._folder / f"{_file_name(gpu.id)}.lock", thread_local=False)
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
                 chosen.append((gpu, lock))
         lease = Lease([gpu for gpu, _ in chosen], [lock for _, lock in chosen])
         if len(chosen) == count:
@@ -112,8 +113,8 @@ class Leases:
         lease.release()
         return None
 
-    def _turn(self) -> HeldFile:
-        return HeldFile(self._folder / "turn.lock")
+    def _turn(self) -> FileLock:
+        return FileLock(self._folder / "turn.lock", thread_local=False)
 
 
 class _Patience:
