@@ -23,11 +23,11 @@ from pytest_imagebuild.engines.protocol import Container, Engine, SessionSpec
 from pytest_imagebuild.errors import EngineError, ImageBuildError
 from pytest_imagebuild.keeping.rows import row_of, spec_of
 from pytest_imagebuild.options import Options
-from pytest_imagebuild.session.session import Session
-from pytest_imagebuild.session.setup import Setup
 
 if TYPE_CHECKING:
     from pytest_imagebuild.keeping.kept import Kept
+    from pytest_imagebuild.session.session import Session
+    from pytest_imagebuild.session.setup import Setup
 
 __all__ = ["EarlyContainers", "Told", "begin_early", "kept_by", "row", "run_identity"]
 
@@ -205,6 +205,8 @@ def _fits(wanted: _Wanted, begun: _Begun) -> bool:
 
 
 def _collecting(container: Future[Container], setup: Setup, files: Sequence[str]) -> Session:
+    from pytest_imagebuild.session.session import Session  # noqa: PLC0415 - while the container starts
+
     session = Session(container.result(), setup)
     session.begin()
     session.collect(files)
