@@ -11,7 +11,18 @@ from typing import Protocol
 
 import pytest
 
-__all__ = ["CHOSEN", "EngineUnderTest", "Events", "Ledger", "Made", "Outage", "Recording", "only", "open_engine"]
+__all__ = [
+    "CHOSEN",
+    "EngineUnderTest",
+    "Events",
+    "Ledger",
+    "Made",
+    "Outage",
+    "Recording",
+    "on_one_engine",
+    "only",
+    "open_engine",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +203,8 @@ def open_engine(name: str, cache_dir: Path) -> EngineUnderTest:
 def only(name: str) -> pytest.MarkDecorator:
     """Mark tests of what one engine alone has."""
     return pytest.mark.parametrize("engine", [chosen for chosen in CHOSEN if chosen == name], indirect=True)
+
+
+def on_one_engine() -> pytest.MarkDecorator:
+    """Mark tests of what is decided without an engine, or in the container alone: one engine shows it for all."""
+    return pytest.mark.parametrize("engine", CHOSEN[-1:], indirect=True)
