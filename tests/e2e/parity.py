@@ -5,9 +5,7 @@ The project holds a case of whatever pytest can do to a test, and records every 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -17,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engines import EngineUnderTest
-from filelock import FileLock
 from inner import Inner, Ran, Running
+from once import once
 
 # Of the host's own series where the test ground has it, so that messages of Python itself are the same too.
 SERIES = f"3.{sys.version_info[1]}" if sys.version_info[1] in (11, 13, 14) else "3.13"
@@ -880,20 +878,15 @@ class Twins:
         self._story += ((arguments, tuple(environment.items())),)
         self._not_run_here.append((arguments, environment))
         inside = _begin(self._inside, (*self._chosen, *arguments), environment)
-        host = self._told_by_the_host()
+        host = once(self._shelf, self._story, self._run_on_the_host)
         return host, _told(self._inside, inside.wait())
 
-    def _told_by_the_host(self) -> Told:
-        kept = self._shelf / f"told-{hashlib.sha256(repr(self._story).encode()).hexdigest()}"
-        with FileLock(f"{kept}.lock"):
-            if not kept.exists():
-                # What earlier runs of the story left behind, the last failures say, is not here where others ran them.
-                for arguments, environment in self._not_run_here:
-                    told = _told(self._host, _begin(self._host, ("--no-image", *arguments), environment).wait())
-                self._not_run_here.clear()
-                kept.write_bytes(pickle.dumps(told))
-            found: Told = pickle.loads(kept.read_bytes())
-        return found
+    def _run_on_the_host(self) -> Told:
+        # What earlier runs of the story left behind, such as the last failures, is not here where others ran them.
+        for arguments, environment in self._not_run_here:
+            told = _told(self._host, _begin(self._host, ("--no-image", *arguments), environment).wait())
+        self._not_run_here.clear()
+        return told
 
 
 def _begin(project: Inner, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:
