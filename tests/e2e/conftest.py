@@ -1,4 +1,4 @@
-"""Ring 3: a user's project, a real pytest process, a real engine. Every test runs on every engine."""
+"""Ring 3: a user's project, a real pytest process, a real engine: on every engine, unless a test says otherwise."""
 
 from __future__ import annotations
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from inner import Inner
+from once import once
 
 TIMEOUT = 120
 PROMPT = re.escape("(Pdb) ")
@@ -205,9 +206,12 @@ ALIKE = {
 
 
 @pytest.mark.parametrize(("typed", "arguments"), ALIKE.values(), ids=list(ALIKE))
-def test_a_debugger_says_the_same_inside_as_on_the_host(project: Project, typed: str, arguments: list[str]) -> None:
+def test_a_debugger_says_the_same_inside_as_on_the_host(
+    project: Project, common: Path, typed: str, arguments: list[str]
+) -> None:
     inside = project.piped(typed, "test_marked.py", *arguments)
-    host = project.piped(typed, "test_marked.py", *arguments, "--no-image")
+    on_the_host = [*arguments, "--no-image"]
+    host = once(common, (typed, on_the_host), lambda: project.piped(typed, "test_marked.py", *on_the_host))
     assert _alike(inside[1]) == _alike(host[1])
     assert inside[0] == host[0]
     assert "imagebuild (" in inside[1]
@@ -357,6 +361,7 @@ def test_a_shell_runs_the_test(project: Project) -> None:
     ],
     ids=["unknown", "unmarked", "xdist", "no image"],
 )
+@on_one_engine()
 def test_a_shell_that_cannot_be_opened_is_an_error(project: Project, arguments: list[str], sentence: str) -> None:
     status, text = project.piped("", *arguments)
     assert status == pytest.ExitCode.USAGE_ERROR
