@@ -192,7 +192,10 @@ def _docker(cache_dir: Path) -> EngineUnderTest:
 
 _ALL: Mapping[str, Callable[[Path], EngineUnderTest]] = {"docker": _docker, "embedded": _embedded}
 CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", ",".join(_ALL)).split(",") if name in _ALL]
-"""The engines that the tests run on. `IMAGEBUILD_TEST_ENGINES` (as in "docker,embedded") restricts which."""
+"""The engines that the tests run on. `IMAGEBUILD_TEST_ENGINES` (as in "docker,embedded") restricts which.
+
+Who parametrizes them together with what is no fixture says `scope="session"`: else each test opens its engine anew.
+"""
 
 
 def open_engine(name: str, cache_dir: Path) -> EngineUnderTest:

@@ -116,6 +116,7 @@ BY_VARIABLE: Mapping[str, Told] = {
         for name, told in {**BY_FLAG, **(BY_VARIABLE if engine == CHOSEN[-1] else {})}.items()
     ],
     indirect=["engine"],
+    scope="session",
 )
 def test_a_run_that_is_told_to_build_does_what_the_table_says(
     runs: Runs,

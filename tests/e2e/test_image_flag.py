@@ -423,6 +423,7 @@ def test_the_lockfile_of_a_project_that_cannot_be_collected_here(inner: Inner) -
     ("engine", "version"),
     [*((engine, "7.4.4") for engine in CHOSEN), *((engine, "8.0.2") for engine in CHOSEN[-1:])],
     indirect=["engine"],
+    scope="session",
 )
 def test_the_image_may_have_an_older_pytest(tmp_path: Path, engine: EngineUnderTest, version: str) -> None:
     inner = Inner(tmp_path, engine).write(

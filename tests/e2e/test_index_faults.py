@@ -33,6 +33,7 @@ SAID = {
     ("engine", "tool"),
     [*((engine, "pip_install") for engine in CHOSEN), *((CHOSEN[-1], tool) for tool in SAID if tool != "pip_install")],
     indirect=["engine"],
+    scope="session",
 )
 def test_an_index_that_fails_is_named_with_what_the_installer_said_and_the_next_run_is_green(
     locking: Locking,

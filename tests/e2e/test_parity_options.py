@@ -99,6 +99,7 @@ EXTRA = {
     ("engine", "way"),
     [*((engine, "marker") for engine in CHOSEN), *((engine, "flag") for engine in CHOSEN[-1:])],
     indirect=["engine"],
+    scope="session",
 )
 @pytest.mark.parametrize("runs", RUNS.values(), ids=[name.replace(" ", "-") for name in RUNS])
 def test_an_option_does_the_same_inside_as_on_the_host(
