@@ -17,8 +17,8 @@ from unittest.mock import patch
 
 from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
-from pytest_imagebuild.engines.layers import Remnant, StoredLayer
 from pytest_imagebuild.engines.protocol import Engine
+from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 from pytest_imagebuild.errors import EngineUnavailableError
 
 __all__ = [

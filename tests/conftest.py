@@ -27,9 +27,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 def _scope(nodeid: str) -> str:
     file, _, test = nodeid.partition("::")
-    parameters = test.partition("[")[2]
-    if "embedded" in parameters or "docker-current" in parameters:
-        # Together they take about as long as the other Docker.
-        return "embedded and current"
+    # Parameters may name files: a word is one between the hyphens.
+    parameters = f"-{test.partition('[')[2].rstrip(']')}-"
+    for engine in ("docker-current", "embedded"):
+        if f"-{engine}-" in parameters:
+            return engine
     compares = file.endswith("test_same_everywhere.py")
-    return "docker" if "docker" in parameters or "docker" in file or compares else file
+    return "docker" if "-docker-" in parameters or "docker" in file or compares else file

@@ -10,14 +10,17 @@ from .readme import ENGINES, Shell, section
 
 EXAMPLES, TESTS = (block.text for block in section("Two commands").blocks)
 TIMEOUT = 900
+NO_DOCKER = {"DOCKER_HOST": "unix:///nonexistent/docker.sock", "IMAGEBUILD_ENGINE": "auto"}
 
 
 def test_the_first_runs_the_examples_and_the_second_time_builds_nothing(
     checkout: Path, shell: Shell, engine: str
 ) -> None:
-    first = shell(EXAMPLES, checkout, timeout=TIMEOUT)
+    # Where no Docker answers, the other engine is found without being named.
+    variables = NO_DOCKER if engine == "embedded" else {}
+    first = shell(EXAMPLES, checkout, timeout=TIMEOUT, **variables)
     assert first.returncode == 0, first.stdout
-    second = shell(EXAMPLES, checkout, timeout=TIMEOUT)
+    second = shell(EXAMPLES, checkout, timeout=TIMEOUT, **variables)
     assert second.returncode == 0, second.stdout
     (summary,) = (
         line for line in second.stdout.splitlines() if line.startswith(f"imagebuild ({engine}): layers: reused ")

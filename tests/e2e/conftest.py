@@ -1,4 +1,4 @@
-"""Ring 3: a user's project, a real pytest process, a real engine. Every test runs on every engine."""
+"""Ring 3: a user's project, a real pytest process, a real engine: on every engine, unless a test says otherwise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ USED_BY_MANY = ("python:3.13-slim-trixie", "python:3.11-slim-trixie")
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all xdist workers of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, common: Path) -> Path:
     """Return the cache folder that the end-to-end tests share: downloads of tools are made once.
 
     Each xdist worker has its own, so that it can tell its containers from those of others; the locks are common, as
@@ -28,7 +35,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("imagebuild-cache")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        locks = tmp_path_factory.getbasetemp().parent / "imagebuild-locks"
+        locks = common / "imagebuild-locks"
         locks.mkdir(exist_ok=True)
         (folder / "locks").symlink_to(locks)
     return folder

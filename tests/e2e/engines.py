@@ -20,10 +20,10 @@ __all__ = [
     "Made",
     "Outage",
     "Recording",
+    "on_one_engine",
     "only",
     "open_engine",
 ]
-
 
 PROJECT = "the project "
 """How the step of a layer begins that has the files of a project."""
@@ -199,7 +199,10 @@ def _docker(cache_dir: Path) -> EngineUnderTest:
 
 _ALL: Mapping[str, Callable[[Path], EngineUnderTest]] = {"docker": _docker, "embedded": _embedded}
 CHOSEN = [name for name in os.environ.get("IMAGEBUILD_TEST_ENGINES", ",".join(_ALL)).split(",") if name in _ALL]
-"""The engines that the tests run on. `IMAGEBUILD_TEST_ENGINES` (as in "docker,embedded") restricts which."""
+"""The engines that the tests run on. `IMAGEBUILD_TEST_ENGINES` (as in "docker,embedded") restricts which.
+
+Who parametrizes them together with what is no fixture says `scope="session"`: else each test opens its engine anew.
+"""
 
 
 def open_engine(name: str, cache_dir: Path) -> EngineUnderTest:
@@ -210,3 +213,8 @@ def open_engine(name: str, cache_dir: Path) -> EngineUnderTest:
 def only(name: str) -> pytest.MarkDecorator:
     """Mark tests of what one engine alone has."""
     return pytest.mark.parametrize("engine", [chosen for chosen in CHOSEN if chosen == name], indirect=True)
+
+
+def on_one_engine() -> pytest.MarkDecorator:
+    """Mark tests of what is decided without an engine, or in the container alone: one engine shows it for all."""
+    return pytest.mark.parametrize("engine", CHOSEN[-1:], indirect=True)

@@ -12,10 +12,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from engines import EngineUnderTest
 from inner import Inner, Ran, Running
+from once import once
 
 # Of the host's own series where the test ground has it, so that messages of Python itself are the same too.
 SERIES = f"3.{sys.version_info[1]}" if sys.version_info[1] in (11, 13, 14) else "3.13"
@@ -854,14 +855,13 @@ class Told:
 class Twins:
     """The project twice, side by side: one for the host, one for the container of an engine.
 
-    What the host tells is the same beside every engine, so it is run there beside the first one only.
+    What the host tells is the same beside every engine, so it is run there beside the first one only, and kept on the
+    `shelf`, a folder that all xdist workers share.
     The `way` into the container is the marker of tests, or the flag `--image`, for which the tests have none.
     """
 
-    _told_before: ClassVar[dict[tuple[object, ...], Told]] = {}
-
     def __init__(
-        self, home: Path, engine: EngineUnderTest, files: Mapping[str, str] = FILES, *, way: str = "marker"
+        self, home: Path, engine: EngineUnderTest, shelf: Path, files: Mapping[str, str] = FILES, *, way: str = "marker"
     ) -> None:
         self._chosen: tuple[str, ...] = ()
         if way == "flag":
@@ -869,18 +869,24 @@ class Twins:
             self._chosen = ("--image=images.py:IMAGE",)
         self._host = Inner(home / "outer", engine).write(files)
         self._inside = Inner(home / "inner", engine).write(files)
+        self._shelf = shelf
         self._story: tuple[object, ...] = (tuple(files.items()),)
+        self._not_run_here: list[tuple[tuple[str, ...], dict[str, str]]] = []
 
     def run(self, *arguments: str, **environment: str) -> tuple[Told, Told]:
         """Run both at once; return what the host's told, and what the container's told."""
         self._story += ((arguments, tuple(environment.items())),)
-        host = self._told_before.get(self._story)
-        beside = None if host else _begin(self._host, ("--no-image", *arguments), environment)
-        ran = _begin(self._inside, (*self._chosen, *arguments), environment).wait()
-        if host is None and beside is not None:
-            host = self._told_before[self._story] = _told(self._host, beside.wait())
-        assert host is not None
-        return host, _told(self._inside, ran)
+        self._not_run_here.append((arguments, environment))
+        inside = _begin(self._inside, (*self._chosen, *arguments), environment)
+        host = once(self._shelf, self._story, self._run_on_the_host)
+        return host, _told(self._inside, inside.wait())
+
+    def _run_on_the_host(self) -> Told:
+        # What earlier runs of the story left behind, such as the last failures, is not here where others ran them.
+        for arguments, environment in self._not_run_here:
+            told = _told(self._host, _begin(self._host, ("--no-image", *arguments), environment).wait())
+        self._not_run_here.clear()
+        return told
 
 
 def _begin(project: Inner, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:

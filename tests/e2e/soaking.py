@@ -41,6 +41,9 @@ ON_CHANGING = 0.4
 CHANGED = 0.4
 """How often a run is followed by a change of its project, and begun beside one of a restless project."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SOON = 20.0
+"""Seconds in which a process ends that keeps containers, once none waits any more."""
+KEEPER = "keeping/__main__.py"
 FIRST_GUESS = 8.0
 """Seconds that a run takes, before it is known."""
 
@@ -118,6 +121,8 @@ RUNS = {
     "plain": (5, ()),
     "xdist": (3, ("-n", "2")),
     "isolated": (2, ("-k", "isolated")),
+    "kept": (2, ("--image-keep",)),
+    "kept, xdist": (1, ("--image-keep", "-n", "2")),
     "forced": (2, ("--force-build",)),
     "cache ignored": (2, ("--ignore-image-cache",)),
     "forced, xdist": (1, ("--force-build", "-n", "2")),
@@ -234,6 +239,9 @@ class Soak:
         self._counts.built, self._counts.replaced, self._counts.removed = ledger.built, ledger.replaced, ledger.removed
         self._counts.projects = ledger.projects
         self._counts.wrong += ledger.wrong if ledger.built else ["nobody saw a layer being built"]
+        # It ends the containers that wait for a run.
+        self._ended(self._start("the first of the last prunes", self._prune()))
+        self._wait_for_keepers()
         self._engine.sweep_settled(self._nonce)
         self._ended(self._start("the last prune", self._prune()))
         self._counts.wrong += itertools.chain(self._left_over(), self._lost_notes())
@@ -361,6 +369,11 @@ class Soak:
 
     def _projects(self) -> list[Path]:
         return [self._project, *(project.folder for project in self._changing)]
+
+    def _wait_for_keepers(self) -> None:
+        end = time.monotonic() + SOON
+        while time.monotonic() < end and any(KEEPER in command for _, command in _processes(self._engine.environment)):
+            time.sleep(0.1)
 
     def _left_over(self) -> Iterator[str]:
         for what in self._engine.remains(self._nonce):

@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 
 BASE = "python:3.13-slim-trixie"
 
@@ -130,6 +130,7 @@ def test_every_test_of_a_failed_image_gets_its_own_error_and_the_others_run(
         ),
     ],
 )
+@on_one_engine()
 def test_a_wrong_definition_is_an_error_at_its_line(project: pytest.Pytester, definition: str, sentence: str) -> None:
     result = outcome(project, definition)
     result.assert_outcomes(errors=1)
@@ -137,6 +138,7 @@ def test_a_wrong_definition_is_an_error_at_its_line(project: pytest.Pytester, de
     assert "Traceback" not in said(result)
 
 
+@on_one_engine()
 def test_an_unknown_argument_of_the_marker_is_a_usage_error_at_the_test(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=f"{HEAD}\n@pytest.mark.image(base, cpus=2)\ndef test_it():\n    pass\n")
     result = project.runpytest(timeout=60)
@@ -165,6 +167,7 @@ def test_an_engine_that_is_down_is_one_line(
         pytest.param("version = 2\n", "imagebuild.lock has version 2; this pytest-imagebuild reads", id="a newer one"),
     ],
 )
+@on_one_engine()
 def test_a_lockfile_that_cannot_be_used_stops_the_run_and_stays_as_it_is(
     project: pytest.Pytester, text: str, sentence: str
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_locked_run_without_a_record_names_the_call_and_what_to_do(project: py
     assert not (project.path / "imagebuild.lock").exists()
 
 
+@on_one_engine()
 def test_an_unknown_builder_version_names_the_known_ones(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

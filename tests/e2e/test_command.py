@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bases import OwnBase
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from packages import index_of_the_host
 
 BASE = "python:3.13-slim-trixie"
@@ -58,6 +58,7 @@ def test_build_builds_an_image_by_its_name_and_prints_what_the_engine_knows_it_b
         ("PYTEST_ADDOPTS", "-p imagebuild"),
     ],
 )
+@on_one_engine()
 def test_the_command_brings_the_plugin_where_pytest_does_not_load_it(
     images: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
@@ -85,6 +86,7 @@ def test_build_of_what_fails_says_why_and_ends_with_one(images: pytest.Pytester,
         ("definitions.py:tiny", "should name an Image, found nothing. Images in definitions.py: broken, small."),
     ],
 )
+@on_one_engine()
 def test_a_name_that_is_no_image_is_explained(images: pytest.Pytester, name: str, sentence: str) -> None:
     result = command(images, "build", name)
     assert result.ret == 1
@@ -221,6 +223,7 @@ def test_build_heeds_the_variables_that_pytest_heeds(
         assert len(events.commits()) == 6
 
 
+@on_one_engine()
 def test_lock_of_tests_that_cannot_be_collected_changes_nothing(images: pytest.Pytester) -> None:
     images.makepyfile(test_bad="import nothing_of_that_name")
     result = command(images, "lock")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from inner import Inner, Ran
 
 pytest.importorskip("pytest_cov")
@@ -115,12 +115,14 @@ def test_a_suite_in_an_image_is_measured(inner: Inner) -> None:
     assert rows(ran)["src/shop/__init__.py"].endswith("3, 8, 12"), ran.text
 
 
+@on_one_engine()
 def test_a_pytest_cov_of_the_image_does_not_measure_twice(inner: Inner) -> None:
     ran = inner.run("--image=images.py:BOTH", "--cov=src", "--cov-report=term-missing", "tests/test_unmarked.py")
     assert "2 passed" in ran.out, ran.text
     assert rows(ran)["src/shop/__init__.py"].endswith("3, 8, 12"), ran.text
 
 
+@on_one_engine()
 def test_contexts_name_the_tests(inner: Inner) -> None:
     import sqlite3
 
@@ -130,12 +132,14 @@ def test_contexts_name_the_tests(inner: Inner) -> None:
     assert {"tests/test_inside.py::test_price|run", "tests/test_outside.py::test_outside|run"} <= contexts
 
 
+@on_one_engine()
 def test_an_image_without_coverage_says_what_to_add(inner: Inner) -> None:
     ran = inner.run("--image=images.py:BARE", "--cov=src", "tests/test_unmarked.py")
     assert "coverage is not installed in the image, so --cov sees nothing of what runs inside." in ran.out
     assert 'Add it to the image: .uv_pip_install("coverage").' in ran.out
 
 
+@on_one_engine()
 def test_files_of_the_image_are_said_to_be_left_out(inner: Inner) -> None:
     inner.write({"tests/test_unmarked.py": "import json\n\n\ndef test_it():\n    json.loads('{}')\n"})
     ran = inner.run("--image=images.py:IMAGE", "--cov=json", "tests/test_unmarked.py")

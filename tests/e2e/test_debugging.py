@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from inner import Inner
+from once import once
 
 TIMEOUT = 120
 PROMPT = re.escape("(Pdb) ")
@@ -205,12 +206,14 @@ ALIKE = {
 
 
 @pytest.mark.parametrize(("typed", "arguments"), ALIKE.values(), ids=list(ALIKE))
-def test_a_debugger_says_the_same_inside_as_on_the_host(project: Project, typed: str, arguments: list[str]) -> None:
-    inside = project.piped(typed, "test_marked.py", *arguments)
-    host = project.piped(typed, "test_marked.py", *arguments, "--no-image")
-    assert _alike(inside[1]) == _alike(host[1])
-    assert inside[0] == host[0]
-    assert "imagebuild (" in inside[1]
+def test_a_debugger_says_the_same_inside_as_on_the_host(
+    project: Project, common: Path, typed: str, arguments: list[str]
+) -> None:
+    status, text = project.piped(typed, "test_marked.py", *arguments)
+    host = once(common, (typed, arguments), lambda: _told(project, typed, "test_marked.py", *arguments, "--no-image"))
+    assert _alike(project, text) == host[1]
+    assert status == host[0]
+    assert "imagebuild (" in text
 
 
 @pytest.mark.parametrize(
@@ -222,10 +225,12 @@ def test_a_debugger_says_the_same_inside_as_on_the_host(project: Project, typed:
     ],
     ids=["breakpoint", "breakpoint -v", "collection"],
 )
-def test_a_suite_in_an_image_is_debugged_as_on_the_host(project: Project, typed: str, arguments: list[str]) -> None:
-    inside = project.piped(typed, *arguments, "--image=images.py:IMAGE")
-    host = project.piped(typed, *arguments)
-    assert _alike(inside[1]) == _alike(host[1])
+def test_a_suite_in_an_image_is_debugged_as_on_the_host(
+    project: Project, common: Path, typed: str, arguments: list[str]
+) -> None:
+    inside = _told(project, typed, *arguments, "--image=images.py:IMAGE")
+    host = once(common, (typed, arguments), lambda: _told(project, typed, *arguments))
+    assert inside[1] == host[1]
     assert inside[0] == host[0]
 
 
@@ -357,14 +362,22 @@ def test_a_shell_runs_the_test(project: Project) -> None:
     ],
     ids=["unknown", "unmarked", "xdist", "no image"],
 )
+@on_one_engine()
 def test_a_shell_that_cannot_be_opened_is_an_error(project: Project, arguments: list[str], sentence: str) -> None:
     status, text = project.piped("", *arguments)
     assert status == pytest.ExitCode.USAGE_ERROR
     assert sentence in text
 
 
-def _alike(text: str) -> list[str]:
+def _told(project: Project, typed: str, *arguments: str) -> tuple[int, list[str]]:
+    """Return the status of a run, and its lines as `_alike` has them."""
+    status, text = project.piped(typed, *arguments)
+    return status, _alike(project, text)
+
+
+def _alike(project: Project, text: str) -> list[str]:
     """Return the lines of a run, without what tells where it ran and how long it took."""
+    text = text.replace(str(project.inner.folder), "PROJECT")
     text = re.sub(r"in \d+\.\d+s", "in 0s", text)
     # What pytest has imported, and where from.
     text = re.sub(r"/\S*/((?:_pytest|importlib)/\S+?)[:(]\d+", r"\1:0", text)

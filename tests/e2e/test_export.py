@@ -13,7 +13,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from engines import CHOSEN, EngineUnderTest, only
+from engines import CHOSEN, EngineUnderTest, on_one_engine, only
 from packages import index_of_the_host
 
 BASE = "python:3.13-slim-trixie"
@@ -100,6 +100,7 @@ def test_an_archive_is_named_after_the_variable_and_leaves_out_what_a_start_puts
         ),
     ],
 )
+@on_one_engine()
 def test_wrong_use_is_explained(
     project: pytest.Pytester, engine: EngineUnderTest, arguments: list[str], sentence: str
 ) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 from bases import OwnBase
-from engines import EngineUnderTest, Events
+from engines import CHOSEN, EngineUnderTest, Events
 from running import Running
 
 TIMEOUT = 120
@@ -92,20 +92,31 @@ FORCED = Case(own=WHOLE, other=[OTHER], again=NOTHING, replaced=True)
 IGNORED = Case(own=WHOLE, other=NOTHING, again=NOTHING, replaced=False)
 UNTOUCHED = Case(own=NOTHING, other=NOTHING, again=NOTHING, replaced=False)
 
+Told = tuple[tuple[str, ...], dict[str, str], Case]
+"""Flags and variables, and what they do."""
+
+
+BY_FLAG: Mapping[str, Told] = {
+    "--force-build": (("--force-build",), {}, FORCED),
+    "--ignore-image-cache": (("--ignore-image-cache",), {}, IGNORED),
+}
+BY_VARIABLE: Mapping[str, Told] = {
+    "MODAL_FORCE_BUILD=no": ((), {"MODAL_FORCE_BUILD": "no"}, FORCED),
+    "--force-build and MODAL_IGNORE_CACHE=no": (("--force-build",), {"MODAL_IGNORE_CACHE": "no"}, IGNORED),
+    "0 and False are off": ((), {"MODAL_FORCE_BUILD": "0", "MODAL_IGNORE_CACHE": "False"}, UNTOUCHED),
+}
+"""What an engine is asked for is the same as by the flags."""
+
 
 @pytest.mark.parametrize(
-    ("flags", "variables", "case"),
+    ("engine", "flags", "variables", "case"),
     [
-        pytest.param(("--force-build",), {}, FORCED, id="--force-build"),
-        pytest.param((), {"MODAL_FORCE_BUILD": "no"}, FORCED, id="MODAL_FORCE_BUILD=no"),
-        pytest.param(("--ignore-image-cache",), {}, IGNORED, id="--ignore-image-cache"),
-        pytest.param(
-            ("--force-build",), {"MODAL_IGNORE_CACHE": "no"}, IGNORED, id="--force-build and MODAL_IGNORE_CACHE=no"
-        ),
-        pytest.param(
-            (), {"MODAL_FORCE_BUILD": "0", "MODAL_IGNORE_CACHE": "False"}, UNTOUCHED, id="0 and False are off"
-        ),
+        pytest.param(engine, *told, id=f"{name}-{engine}")
+        for engine in CHOSEN
+        for name, told in {**BY_FLAG, **(BY_VARIABLE if engine == CHOSEN[-1] else {})}.items()
     ],
+    indirect=["engine"],
+    scope="session",
 )
 def test_a_run_that_is_told_to_build_does_what_the_table_says(
     runs: Runs,

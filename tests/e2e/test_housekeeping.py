@@ -18,7 +18,9 @@ from pathlib import Path
 import docker
 import pytest
 from bases import MANIFEST, SOURCE, TAG
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
+from gate import Gate
+from observing import wait_until
 from pruning import MINE
 from running import Running
 
@@ -145,6 +147,7 @@ def test_prune_without_options_removes_no_layer_of_the_cache(images: pytest.Pyte
         ("--keep-size", "20XB", "'20XB' is not a size. Write a number with a unit, such as 20GB, 500MB or 1.5GiB."),
     ],
 )
+@on_one_engine()
 def test_a_wrong_bound_is_wrong_use(project: pytest.Pytester, flag: str, value: str, sentence: str) -> None:
     result = command(project, "prune", flag, value)
     assert result.ret == 2
@@ -154,28 +157,26 @@ def test_a_wrong_bound_is_wrong_use(project: pytest.Pytester, flag: str, value: 
 def test_what_a_run_uses_stays_and_goes_when_it_has_ended(
     images: pytest.Pytester, nonce: str, engine: EngineUnderTest
 ) -> None:
-    images.makepyfile(
-        test_slow="""
-        import pathlib, time
-        import pytest
-        from test_images import one
+    with Gate(engine.host_address) as gate:
+        images.makepyfile(
+            test_slow=f"""
+            import pathlib
+            import pytest
+            from test_images import one
 
-        @pytest.mark.image(one)
-        def test_slow():
-            time.sleep(8)
-            assert pathlib.Path("/one").stat().st_size == 2000000
-        """
-    )
-    assert images.runpytest("-q", "--image-build-only").ret == 0
-    before = set(engine.containers())
-    with Running(images.path, "test_slow.py") as running:
-        waiting_until = time.monotonic() + 60
-        while not set(engine.containers()) - before:
-            assert time.monotonic() < waiting_until, running.output
-            time.sleep(0.05)
-        pruned = mine(images, nonce, "prune", "--older-than", "0h", "-v")
-        left = kept(images, nonce)
-        assert running.wait(60) == 0, running.output
+            @pytest.mark.image(one)
+            def test_slow():
+                {gate.wait}
+                assert pathlib.Path("/one").stat().st_size == 2000000
+            """
+        )
+        assert images.runpytest("-q", "--image-build-only").ret == 0
+        with Running(images.path, "test_slow.py") as running:
+            wait_until("the test to run", running.while_alive(gate.reached), timeout=120)
+            pruned = mine(images, nonce, "prune", "--older-than", "0h", "-v")
+            left = kept(images, nonce)
+            gate.open()
+            assert running.wait(60) == 0, running.output
     assert pruned.ret == 0
     assert [line for line in pruned.stdout.lines if line.startswith("in use, stays: the runtime layer (pytest)")]
     assert "/two" in "".join(line for line in pruned.stdout.lines if line.startswith("removed: "))
@@ -312,6 +313,7 @@ def test_doctor_fails_where_the_engine_that_is_asked_for_cannot_be_used(
     assert result.stdout.lines[-1] == (f"Tests are told to run on the engine {engine.name}, which cannot be used here.")
 
 
+@on_one_engine()
 def test_doctor_takes_the_engine_that_works(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     monkeypatch.setenv("IMAGEBUILD_ENGINE", "auto")

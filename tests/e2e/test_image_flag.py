@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines import EngineUnderTest
+from engines import CHOSEN, EngineUnderTest, on_one_engine
 from inner import TIMEOUT, Inner, outcomes
 
 IMAGES = """
@@ -109,11 +109,13 @@ def test_files_that_cannot_be_imported_here_are_collected_and_run_inside(inner: 
          ["tests/test_it.py::test_shade"]),
     ],
 )  # fmt: skip
+@on_one_engine()
 def test_tests_are_chosen_as_ever(inner: Inner, arguments: list[str], chosen: list[str]) -> None:
     ran = inner.run(NEW, "--co", "-q", *arguments)
     assert [line for line in ran.lines if "::" in line] == chosen, ran.text
 
 
+@on_one_engine()
 def test_a_node_id_that_is_not_there_is_the_error_of_pytest(inner: Inner) -> None:
     ran = inner.run(NEW, "tests/test_it.py::test_nothing")
     assert ran.code == pytest.ExitCode.USAGE_ERROR
@@ -127,6 +129,7 @@ def test_the_last_failures_are_run_again(inner: Inner) -> None:
     assert outcomes(ran) == {"TestClass::test_where[11]": "FAILED"}
 
 
+@on_one_engine()
 def test_the_tree_of_the_collection_is_shown(inner: Inner) -> None:
     ran = inner.run(NEW, "--co", "tests")
     shown = [line for line in ran.lines if line.strip().startswith("<")]
@@ -142,6 +145,7 @@ def test_the_tree_of_the_collection_is_shown(inner: Inner) -> None:
     ]
 
 
+@on_one_engine()
 def test_what_only_the_image_knows_in_the_ini_file_is_no_error(inner: Inner) -> None:
     inner.write({"pytest.ini": "[pytest]\nmarkers = slow: x\ndepth = 3\naddopts = --strict-config --shade blue -q\n"})
     ran = inner.run(NEW, "-k", "shade")
@@ -160,6 +164,7 @@ def test_an_option_that_nobody_knows_is_the_error_of_pytest(inner: Inner) -> Non
     assert inner.engine.containers() == []
 
 
+@on_one_engine()
 def test_a_collection_error_inside_is_one_here(inner: Inner) -> None:
     inner.write({"tests/test_bad.py": "import nothing_has_this\n"})
     ran = inner.run(NEW)
@@ -171,6 +176,7 @@ def test_a_collection_error_inside_is_one_here(inner: Inner) -> None:
     assert "1 failed, 3 passed, 1 error" in ran.out
 
 
+@on_one_engine()
 def test_a_conftest_file_that_fails_inside_ends_the_run(inner: Inner) -> None:
     inner.write({"conftest.py": "import nothing_has_this\n"})
     ran = inner.run(NEW)
@@ -179,6 +185,7 @@ def test_a_conftest_file_that_fails_inside_ends_the_run(inner: Inner) -> None:
     assert "ModuleNotFoundError: No module named 'nothing_has_this'" in ran.err
 
 
+@on_one_engine()
 def test_warnings_of_the_collection_are_shown(inner: Inner) -> None:
     inner.write({"tests/test_warns.py": "import warnings\nwarnings.warn('at the top')\ndef test_it(): pass\n"})
     ran = inner.run(NEW, "tests/test_warns.py")
@@ -207,6 +214,7 @@ def test_xdist_distributes_them(inner: Inner) -> None:
     assert len(re.findall("run_commands.*built in", ran.text)) <= 1
 
 
+@on_one_engine()
 def test_no_image_switches_it_off(inner: Inner) -> None:
     inner.write({"conftest.py": "", "tests/test_it.py": HOST_TEST})
     assert "1 passed" in inner.run(NEW, "--no-image").out
@@ -232,6 +240,7 @@ def test_several_images_run_each_test_once_in_each(inner: Inner) -> None:
     assert "imagebuild (OLD): 1 failed, 3 passed" in ran.lines
 
 
+@on_one_engine()
 def test_one_of_several_images_is_chosen_by_node_id(inner: Inner) -> None:
     ran = inner.run(NEW, "--image=images.py:OLD", "-q", "tests/test_it.py::TestClass::test_where[OLD-11]")
     assert "1 passed" in ran.out, ran.text
@@ -256,6 +265,7 @@ def test_an_image_that_cannot_be_built_is_an_error_beside_the_others(inner: Inne
 # folders ------------------------------------------------------------------------------------------------------------
 
 
+@on_one_engine()
 def test_folders_have_their_own_images(inner: Inner) -> None:
     where = "import only_inside\n\ndef test_where():\n    assert only_inside.WHERE == {}\n"
     inner.write(
@@ -280,11 +290,13 @@ def test_folders_have_their_own_images(inner: Inner) -> None:
     assert "1 passed" in inner.run("tests/test_it.py").out
 
 
+@on_one_engine()
 def test_an_image_in_the_ini_file_holds_for_everything(inner: Inner) -> None:
     inner.write({"pytest.ini": "[pytest]\nmarkers = slow: x\nimage = images.py:NEW\n"})
     assert "1 failed, 3 passed" in inner.run("--shade=blue").out
 
 
+@on_one_engine()
 def test_a_marker_of_a_test_comes_first(inner: Inner) -> None:
     inner.write(
         {
@@ -324,6 +336,7 @@ def test_a_marker_of_a_test_comes_first(inner: Inner) -> None:
     assert "4 passed" in ran.out, ran.text
 
 
+@on_one_engine()
 def test_a_marker_in_a_file_that_cannot_be_imported_here_is_an_error_with_the_way_out(inner: Inner) -> None:
     marked = (
         "import only_inside\nimport pytest\nfrom images import OLD\n\n@pytest.mark.image(OLD)\ndef test_it(): pass\n"
@@ -347,6 +360,7 @@ def test_a_marker_in_a_file_that_cannot_be_imported_here_is_an_error_with_the_wa
         ("no_module:NEW", "module 'no_module' cannot be imported: No module named 'no_module'."),
     ],
 )
+@on_one_engine()
 def test_an_image_that_is_none_is_a_usage_error(inner: Inner, name: str, sentence: str) -> None:
     ran = inner.run(f"--image={name}")
     assert ran.code == pytest.ExitCode.USAGE_ERROR
@@ -354,6 +368,7 @@ def test_an_image_that_is_none_is_a_usage_error(inner: Inner, name: str, sentenc
     assert "Traceback" not in ran.text
 
 
+@on_one_engine()
 def test_a_folder_that_is_none_is_a_usage_error(inner: Inner) -> None:
     inner.write({"pytest.ini": "[pytest]\nimage = no/folder = images.py:NEW\n"})
     ran = inner.run()
@@ -387,6 +402,7 @@ def test_build_only_builds_the_image_and_runs_nothing(inner: Inner) -> None:
     assert outcomes(ran) == {}
 
 
+@on_one_engine()
 def test_the_lockfile_of_a_project_that_cannot_be_collected_here(inner: Inner) -> None:
     """The command needs the names of the images, and nothing that is inside."""
     inner.write({"pytest.ini": "[pytest]\ndepth = 3\naddopts = --strict-config --shade blue\nimage = images.py:NEW\n"})
@@ -403,7 +419,12 @@ def test_the_lockfile_of_a_project_that_cannot_be_collected_here(inner: Inner) -
     assert 'reference = "python:3.13-slim-trixie"' in (inner.folder / "imagebuild.lock").read_text("utf-8")
 
 
-@pytest.mark.parametrize("version", ["7.4.4", "8.0.2"])
+@pytest.mark.parametrize(
+    ("engine", "version"),
+    [*((engine, "7.4.4") for engine in CHOSEN), *((engine, "8.0.2") for engine in CHOSEN[-1:])],
+    indirect=["engine"],
+    scope="session",
+)
 def test_the_image_may_have_an_older_pytest(tmp_path: Path, engine: EngineUnderTest, version: str) -> None:
     inner = Inner(tmp_path, engine).write(
         {

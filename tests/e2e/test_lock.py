@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from bases import OwnBase
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from locking import Locking
 from packages import PackageIndex, debian_package
 
@@ -57,6 +57,7 @@ EDITS: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("tool", TOOLS)
+@on_one_engine()
 def test_an_edited_request_keeps_the_pins_that_still_fit(locking: Locking, index: PackageIndex, tool: str) -> None:
     index.publish("demo", "1.0", requires=["helps"])
     index.publish("helps", "1.0")
@@ -96,6 +97,7 @@ def test_other_bytes_under_a_locked_version_are_refused_with_advice(
 
 
 @pytest.mark.parametrize("tool", TOOLS)
+@on_one_engine()
 def test_a_locked_version_that_the_index_dropped_is_refused_with_advice(
     locking: Locking, index: PackageIndex, tool: str
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_locked_run_names_the_call_that_has_no_record_and_what_to_do(
     assert advice in changed.stdout.str()
 
 
+@on_one_engine()
 def test_an_upgrade_that_names_nothing_which_is_locked_says_what_is(locking: Locking, index: PackageIndex) -> None:
     index.publish("demo", "1.0")
     locking.define('pip_install("demo")')

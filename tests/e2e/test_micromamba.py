@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from conda import CondaChannels, provide_micromamba
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 
 TIMEOUT = 300
 PYTHON = "3.13.5"
@@ -120,6 +120,7 @@ def test_what_was_locked_is_installed_until_an_upgrade(environment: Environment,
     assert 'name = "below"\nversion = "2.0"' in environment.lockfile
 
 
+@on_one_engine()
 def test_the_lockfile_names_addresses_that_hold_without_the_settings_of_this_machine(
     environment: Environment, channels: CondaChannels
 ) -> None:
@@ -131,6 +132,7 @@ def test_the_lockfile_names_addresses_that_hold_without_the_settings_of_this_mac
     assert len(re.findall(r'"sha256:[0-9a-f]{64}"', environment.lockfile)) == 4
 
 
+@on_one_engine()
 def test_a_spec_file_says_packages_and_channels(environment: Environment, channels: CondaChannels) -> None:
     channels.publish("first", "demo", "1.0", content="of the first")
     channels.publish("first", "demo", "2.0", content="of the first")
@@ -145,6 +147,7 @@ def test_a_spec_file_says_packages_and_channels(environment: Environment, channe
 @pytest.mark.parametrize(
     ("order", "taken"), [("first second", "1.0 of the first"), ("second first", "1.0 of the second")]
 )
+@on_one_engine()
 def test_the_first_channel_that_has_a_package_gives_it(
     environment: Environment, channels: CondaChannels, order: str, taken: str
 ) -> None:
@@ -154,6 +157,7 @@ def test_the_first_channel_that_has_a_package_gives_it(
     assert environment.demo() == taken
 
 
+@on_one_engine()
 def test_other_bytes_than_the_lockfile_has_are_refused(environment: Environment, channels: CondaChannels) -> None:
     channels.publish("conda-forge", "demo", "1.0")
     environment.define('micromamba_install("demo", channels=["conda-forge"])')
@@ -169,6 +173,7 @@ def test_other_bytes_than_the_lockfile_has_are_refused(environment: Environment,
     assert "The index serves other bytes than the lockfile recorded. Do not trust it blindly" in told
 
 
+@on_one_engine()
 def test_a_package_that_is_there_in_another_version_is_replaced(
     environment: Environment, channels: CondaChannels
 ) -> None:
@@ -196,6 +201,7 @@ def test_nothing_but_the_environment_stays(environment: Environment, channels: C
     assert "/tmp" not in records
 
 
+@on_one_engine()
 def test_a_package_that_no_channel_has_is_told_at_the_call(environment: Environment, channels: CondaChannels) -> None:
     environment.define('micromamba_install("demo", channels=["conda-forge"])')
     result = environment.run()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bases import OwnBase
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from observing import holds
 from packages import PackageIndex
 
@@ -101,6 +101,7 @@ def test_certificates_proxies_and_indexes_are_used_and_leave_no_trace(
 
 @pytest.mark.parametrize("tool", ["pip_install", "uv_pip_install"])
 @pytest.mark.parametrize("where", ["environment", "argument"])
+@on_one_engine()
 def test_the_password_of_an_index_is_not_in_what_an_error_says(
     project: pytest.Pytester,
     engine: EngineUnderTest,

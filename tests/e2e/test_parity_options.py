@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engines import EngineUnderTest
-from parity import FILES, WAYS, Twins
+from engines import CHOSEN, EngineUnderTest
+from parity import FILES, Twins
 
 OUTCOMES = "tests/test_outcomes.py"
 QUICK = "not slow"
@@ -93,12 +93,19 @@ EXTRA = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+# Which way a test gets into its container is no business of an engine: one of them shows what options do to the flag.
+# tests/e2e/test_parity_reports.py has both ways on each engine.
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    [*((engine, "marker") for engine in CHOSEN), *((engine, "flag") for engine in CHOSEN[-1:])],
+    indirect=["engine"],
+    scope="session",
+)
 @pytest.mark.parametrize("runs", RUNS.values(), ids=[name.replace(" ", "-") for name in RUNS])
 def test_an_option_does_the_same_inside_as_on_the_host(
-    tmp_path: Path, engine: EngineUnderTest, runs: list[list[str]], way: str
+    tmp_path: Path, engine: EngineUnderTest, common: Path, runs: list[list[str]], way: str
 ) -> None:
-    twins = Twins(tmp_path, engine, {**FILES, **EXTRA}, way=way)
+    twins = Twins(tmp_path, engine, common, {**FILES, **EXTRA}, way=way)
     for arguments in runs:
         host, inside = twins.run("-p", "no:xdist", "--flavour=strawberry", *arguments)
         assert inside.ran.err == host.ran.err
@@ -107,8 +114,8 @@ def test_an_option_does_the_same_inside_as_on_the_host(
         assert inside.ran.code == host.ran.code
 
 
-def test_fixtures_are_shown_inside_as_on_the_host(tmp_path: Path, engine: EngineUnderTest) -> None:
-    host, inside = Twins(tmp_path, engine).run("-p", "no:xdist", "--setup-show", "tests/deep")
+def test_fixtures_are_shown_inside_as_on_the_host(tmp_path: Path, engine: EngineUnderTest, common: Path) -> None:
+    host, inside = Twins(tmp_path, engine, common).run("-p", "no:xdist", "--setup-show", "tests/deep")
     # Output and reports come by ways of their own, so the dot of a test may come late.
     assert "".join(inside.terminal).replace(".", "") == "".join(host.terminal).replace(".", "")
     assert any("SETUP    M whole_module (fixtures used: order)" in line for line in inside.terminal)

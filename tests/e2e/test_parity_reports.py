@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +31,9 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest, way: str) -> Both:
+def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest, common: Path, way: str) -> Both:
     """Return what the run on the host told, and what the run inside told."""
-    return Twins(tmp_path_factory.mktemp("parity"), engine, way=way).run(*ARGUMENTS)
+    return Twins(tmp_path_factory.mktemp("parity"), engine, common, way=way).run(*ARGUMENTS)
 
 
 def assert_same(both: Both, name: str) -> None:

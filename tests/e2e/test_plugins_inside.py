@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from inner import Inner, Ran, failure_of, outcomes
 
 PROJECT = {
@@ -134,6 +134,7 @@ def test_xdist_shows_their_summary_too(inner: Inner) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--fixtures", "--fixtures-per-test"])
+@on_one_engine()
 def test_their_fixtures_are_shown(inner: Inner, flag: str) -> None:
     ran = inner.run("--image=images.py:IMAGE", flag, "tests")
     assert ran.code == 0, ran.text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from locking import Locking
 
 USER, TOKEN = "tester", "t0ken-of-a-private-repository"
@@ -120,6 +120,7 @@ def test_a_private_repository_is_pinned_by_its_commit_and_leaves_no_token(
     assert locking.installed("hidden", flags=("--image-lock-upgrade",)) == {"hidden": "1.2"}
 
 
+@on_one_engine()
 def test_a_token_that_the_secrets_do_not_give_is_named(locking: Locking, repository: Repository) -> None:
     locking.define(call(repository, "GITLAB_TOKEN"), names="Image, Secret")
     result = locking.run()

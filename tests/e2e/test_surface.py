@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engines import EngineUnderTest
+from engines import EngineUnderTest, on_one_engine
 from inner import SLEEPS, TIMEOUT, Inner, Ran, failure_of, outcomes
 
 BASE = "python:3.13-slim-trixie"
@@ -402,6 +402,7 @@ def test_collecting_only_contacts_no_engine(flags: Inner) -> None:
         ("IMAGE, timeout='1 h'", "timeout takes a number of seconds above 0, found '1 h'."),
     ],
 )
+@on_one_engine()
 def test_a_wrong_argument_of_the_marker_is_a_usage_error_at_the_test(
     flags: Inner, arguments: str, sentence: str
 ) -> None:

@@ -25,10 +25,10 @@ def _phases(told: Told) -> dict[tuple[str, str], list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest) -> tuple[Told, Told]:
+def both(tmp_path_factory: pytest.TempPathFactory, engine: EngineUnderTest, common: Path) -> tuple[Told, Told]:
     """Return what the host told and what the container told, each distributed to two workers."""
     # Which tests share a worker, and so what their fixtures have seen, is chance; reports must not depend on it.
-    return Twins(tmp_path_factory.mktemp("xdist"), engine).run(*DISTRIBUTED)
+    return Twins(tmp_path_factory.mktemp("xdist"), engine, common).run(*DISTRIBUTED)
 
 
 def test_distributed_tests_have_the_same_reports_inside_as_on_the_host(both: tuple[Told, Told]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pytest_imagebuild.dockerfile import DockerfileError, read
 from pytest_imagebuild.engines.entries import FileEntry
@@ -118,18 +119,34 @@ def tree_of(engine: Engine, name: str, layer: BuiltLayer) -> dict[str, Any]:
     return found
 
 
-_measured: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-
-
 def outcome(engines: dict[str, Engine], name: str, title: str) -> tuple[dict[str, Any], dict[str, Any]]:
     engine = engines[name]
     layer = build(engine, name, CASES[title])
     return tree_of(engine, name, layer), config_of(engine, name, layer)
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all xdist workers of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+def measured(shelf: Path, engines: dict[str, Engine], title: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return BuildKit's outcome, which whoever needs it first finds out for all."""
+    kept = shelf / f"buildkit-{list(CASES).index(title)}.json"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            kept.write_text(json.dumps(outcome(engines, CURRENT, title)), "utf-8")
+        tree, config = json.loads(kept.read_text("utf-8"))
+    return tree, config
+
+
 @pytest.mark.parametrize("name", [name for name in REAL if name != CURRENT])
 @pytest.mark.parametrize("title", CASES)
-def test_the_same_dockerfile_makes_the_same_image(engines: dict[str, Engine], name: str, title: str) -> None:
+def test_the_same_dockerfile_makes_the_same_image(
+    engines: dict[str, Engine], shelf: Path, name: str, title: str
+) -> None:
     case = CASES[title]
     if CURRENT not in engines or not BUILDX:
         pytest.skip("there is no BuildKit to compare with")
@@ -137,13 +154,12 @@ def test_the_same_dockerfile_makes_the_same_image(engines: dict[str, Engine], na
         with pytest.raises(DockerfileError, match="needs BuildKit"):
             build(engines[name], name, case)
         return
-    if title not in _measured:
-        _measured[title] = outcome(engines, CURRENT, title)
     tree, config = outcome(engines, name, title)
     if name == "docker" and not case.same_as_classic:
         return
-    assert tree == _measured[title][0]
-    assert config == _measured[title][1]
+    measured_tree, measured_config = measured(shelf, engines, title)
+    assert tree == measured_tree
+    assert config == measured_config
 
 
 @pytest.fixture(params=REAL)

@@ -157,9 +157,9 @@ FAMILY = """
 
 
 def test_a_collection_that_hangs_is_ended_and_its_line_named(worker: Makes) -> None:
-    live = worker("import time\ntime.sleep(600)").start(start_timeout=2.0)
+    live = worker("import time\ntime.sleep(600)").start(start_timeout=4.0)
 
-    with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 2 s") as error:
+    with pytest.raises(WorkerTimeout, match="The worker had not collected its tests within 4 s") as error:
         live.run("test_it.py::test_it")
     assert 'test_it.py", line 2 in <module>' in error.value.stacks
 
