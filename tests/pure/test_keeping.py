@@ -442,10 +442,11 @@ def test_a_relay_passes_on_what_is_said_and_how_it_ends() -> None:
 
 
 def test_a_relay_ends_with_the_run_that_had_it() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     _, channel = _relayed(_Talk(*[b"x" * 100_000] * 100))
+    begun = set(threading.enumerate()) - before
+    assert begun
     channel.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("imagebuild_pass"):
-            thread.join(20)
-    assert threading.active_count() == before
+    for thread in begun:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in begun)
