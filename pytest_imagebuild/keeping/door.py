@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["Line", "all_places", "call", "listen", "place_of"]
 
 _PROTOCOL = 1
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CREDENTIALS = struct.Struct("iII")
 _LONGEST = 64 * 1024
 _STREAMS = 3
 _PATIENCE = 5.0
@@ -86,10 +88,13 @@ class Line:
         self._socket.sendall(data[sent:])
 
     def receive(self, timeout: float | None = _PATIENCE) -> tuple[Mapping[str, Any], list[int]] | None:
-        """Return the next message and the file descriptors that came with it; None where there is none in time."""
+        """Return the next message and the file descriptors that came with it; None where there is none.
+
+        Raises TimeoutError after so many seconds.
+        """
         data, streams = b"", []
+        self._socket.settimeout(timeout)
         try:
-            self._socket.settimeout(timeout)
             while not data.endswith(b"\n") and len(data) <= _LONGEST:
                 more, came, _, _ = socket.recv_fds(self._socket, _LONGEST, _STREAMS, _CLOSE_ON_EXEC)
                 streams += came
@@ -98,12 +103,23 @@ class Line:
                     break
             message = json.loads(data)
             if isinstance(message, dict):
-                return message, streams
+                found, streams = streams, []
+                return message, found
+        except TimeoutError:
+            raise
         except (OSError, ValueError):
             pass
-        for stream in streams:
-            os.close(stream)
+        finally:
+            for stream in streams:
+                os.close(stream)
         return None
+
+    def process(self) -> int:
+        """Return the id of the process that listens there (unix(7), SO_PEERCRED)."""
+        found: tuple[int, ...] = _CREDENTIALS.unpack(
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        return found[0]
 
     def close(self) -> None:
         """Hang up. Calling it again does nothing."""

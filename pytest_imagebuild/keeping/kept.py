@@ -19,6 +19,7 @@ __all__ = ["Kept", "let_go"]
 
 _PROGRAM = str(Path(__file__).with_name("__main__.py"))
 _OF_COVERAGE = ("COV_CORE_", "COVERAGE_PROCESS_")
+_NONE = "no container can be kept for the next run"
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 
@@ -34,15 +35,20 @@ class Kept:
         self._cache_dir = cache_dir.absolute()
         self._run = run
         self._seconds = seconds
-        self.taken = 0
+        self._taken: list[str] = []
+        self._silent = 0
+
+    @property
+    def taken(self) -> int:
         """How many containers waited that this process has taken."""
+        return len(self._taken)
 
     def start(self, layer: BuiltLayer, spec: SessionSpec) -> Container:
         """Return a container that waited, or start one. Raises EngineError."""
         container = self._take(layer, spec)
         if container is None:
             return self._engine.start(layer, spec)
-        self.taken += 1
+        self._taken.append(container.id)
         return container
 
     def keep(self, wanted: Iterable[tuple[BuiltLayer, SessionSpec]]) -> None:
@@ -52,19 +58,28 @@ class Kept:
             return
         request = {"keep": rows, "run": self._run, "seconds": self._seconds}
         place = place_of(self._cache_dir, self._engine)
-        if _asked(place, request) is None:
+        if self._silent:
+            raise EngineError(_silence(self._silent))
+        answer = _asked(place, request)
+        if answer is None:
             _begin(self._engine.name, self._cache_dir, place, request)
+        elif "error" in answer:
+            raise EngineError(f"{_NONE}: {answer['error']}")
 
     def _take(self, layer: BuiltLayer, spec: SessionSpec) -> _Lent | None:
         row = row_of(spec)
         line = call(place_of(self._cache_dir, self._engine)) if row is not None and not layer.labels.namespace else None
         if row is None or line is None:
             return None
-        with suppress(OSError):
+        try:
             line.send({"take": [layer.reference, layer.labels.key, *row]})
             match line.receive():
                 case {"taken": str(name)}, [stdin, stdout, stderr]:
                     return _Lent(name, line, (stdin, stdout, stderr))
+        except TimeoutError:
+            self._silent = line.process()
+        except OSError:
+            pass
         line.close()
         return None
 
@@ -108,21 +123,31 @@ class _Lent:
 
 
 def let_go(cache_dir: Path, engine: Engine) -> int:
-    """End the containers of an engine that wait for a run, of whichever process; return how many were."""
+    """End the containers of an engine that wait for a run, of whichever process; return how many were.
+
+    Raises EngineError for a process that does not answer.
+    """
     answers = [_asked(place, {"let_go": True}) or {} for place in all_places(cache_dir.absolute(), engine)]
     return sum(ended for answer in answers if isinstance(ended := answer.get("ended"), int))
 
 
 def _asked(place: Path, request: Mapping[str, object]) -> Mapping[str, Any] | None:
-    """Return the answer of the process of a folder, None where there is none."""
+    """Return the answer of the process of a folder, None where there is none. Raises EngineError for a silent one."""
     line = call(place)
     if line is None:
         return None
-    with closing(line), suppress(OSError):
-        line.send(request)
-        received = line.receive(_ANSWER_SECONDS)
+    with closing(line), suppress(BrokenPipeError, ConnectionResetError):
+        try:
+            line.send(request)
+            received = line.receive(_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise EngineError(_silence(line.process())) from error
         return received[0] if received is not None else None
     return None
+
+
+def _silence(process: int) -> str:
+    return f"the process that keeps containers for the next run does not answer. End it: kill -9 {process}"
 
 
 def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, object]) -> None:
@@ -148,7 +173,7 @@ def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, obje
             timeout=_START_SECONDS,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise EngineError(f"no container can be kept for the next run: {error}") from error
+        raise EngineError(f"{_NONE}: {error}") from error
     if started.returncode:
         problem = started.stderr.decode(errors="replace").strip()
-        raise EngineError(f"no container can be kept for the next run: {problem}")
+        raise EngineError(f"{_NONE}: {problem}")

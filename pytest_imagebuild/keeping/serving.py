@@ -93,12 +93,18 @@ class _Service:
                 case {"take": [str(reference), str(key), *row]} if (spec := spec_of(row)) is not None:
                     self._lend(line, reference, key, spec)
                 case _:
-                    line.send(self.answer(asked))
+                    line.send(self._answer_or_why_not(asked))
         except (OSError, EngineError):
-            pass  # whoever asked has gone, or the engine has, which they find out
+            pass  # whoever asked has gone, or the container has, which they find out
         finally:
             line.close()
             self._connected.discard(line)
+
+    def _answer_or_why_not(self, asked: Mapping[str, Any]) -> dict[str, object]:
+        try:
+            return self.answer(asked)
+        except EngineError as error:
+            return {"error": str(error)}
 
     def _lend(self, line: Line, reference: str, key: str, spec: SessionSpec) -> None:
         container = self._keeper.take(reference, key, spec)

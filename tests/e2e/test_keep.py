@@ -236,7 +236,9 @@ def test_a_process_that_does_not_answer_is_left_alone(keeping: Keeping) -> None:
     keeping.ready()
     (pid,) = keeping.processes()
     os.kill(pid, signal.SIGSTOP)
-    assert "containers kept" not in keeping.run(KEEP)
+    printed = keeping.run(KEEP)
+    assert "containers kept" not in printed
+    assert f"does not answer. End it: kill -9 {pid}" in printed
 
 
 def test_what_keeps_the_process_from_starting_is_told_and_fails_no_test(

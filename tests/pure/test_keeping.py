@@ -19,7 +19,7 @@ from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Capabilities, Container, SessionSpec
 from pytest_imagebuild.engines.volumes import VolumeMount
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.keeping.door import call, listen, place_of
+from pytest_imagebuild.keeping.door import Line, call, listen, place_of
 from pytest_imagebuild.keeping.keeper import MOST, Keeper
 from pytest_imagebuild.keeping.kept import Kept, let_go
 from pytest_imagebuild.keeping.relay import Relay
@@ -355,6 +355,40 @@ def test_a_folder_that_cannot_be_made_is_said(kept: Kept, tmp_path: Path) -> Non
     (tmp_path / "keepers").write_text("no folder")
     with pytest.raises(EngineError, match=r"no container can be kept for the next run: .*keepers"):
         kept.keep([(_layer("a"), PLAIN)])
+
+
+def test_why_it_cannot_keep_one_is_said(kept: Kept, engine: _Engine, tmp_path: Path) -> None:
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b'{"error": "the engine is gone"}\n')
+
+    thread = _answering(place_of(tmp_path, cast("Any", engine)), refuse)
+    with pytest.raises(EngineError, match=r"^no container can be kept for the next run: the engine is gone$"):
+        kept.keep([(_layer("a"), PLAIN)])
+    thread.join(20)
+
+
+def test_one_that_is_silent_is_asked_no_more_and_named(
+    kept: Kept, engine: _Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Line.receive, "__defaults__", (0.1,))
+    heard = threading.Event()
+    thread = _answering(place_of(tmp_path, cast("Any", engine)), lambda _: cast("None", heard.wait(20)))
+    assert kept.start(_layer("a"), PLAIN) is cast("Any", engine.started[0])
+    with pytest.raises(EngineError, match=rf"does not answer\. End it: kill -9 {os.getpid()}$"):
+        kept.keep([(_layer("a"), PLAIN)])
+    heard.set()
+    thread.join(20)
+
+
+def test_one_that_does_not_let_go_is_named(engine: _Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_imagebuild.keeping.kept._ANSWER_SECONDS", 0.1)
+    heard = threading.Event()
+    thread = _answering(place_of(tmp_path, cast("Any", engine)), lambda _: cast("None", heard.wait(20)))
+    with pytest.raises(EngineError, match=r"does not answer\. End it: kill -9 \d+$"):
+        let_go(tmp_path, cast("Any", engine))
+    heard.set()
+    thread.join(20)
 
 
 def test_nothing_to_keep_starts_nothing(kept: Kept, tmp_path: Path) -> None:
