@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -72,6 +73,10 @@ class Requests:
     def next(self) -> dict[str, Any]:
         """Wait for the next request. The end of the stream reads as `finish`."""
         return self._put_off.popleft() if self._put_off else self._next()
+
+    def arrived(self) -> bool:
+        """Say whether there is something to read, or nobody who will send anything."""
+        return bool(self._kept) or bool(select.select([self._fd], [], [], 0)[0])
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to what was asked; requests that were on their way are next after it.

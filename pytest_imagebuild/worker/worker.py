@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ from pytest_imagebuild.worker.unpack import remove, unpack
 
 __all__ = ["main"]
 
+_OF_TESTS = ("pytest_imagebuild.image.chain", "pytest_imagebuild.image.factories")
 _NOT_ALLOWED = "Run the image as a user that may write there."
 _FULL = (
     "The engine's disk is full. Free some: `imagebuild prune` removes what no image needs. Or copy less of the "
@@ -40,6 +42,8 @@ def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
         # The container may have been started before anybody knew what for.
         with suppress(Exception), _without_collections():
             import pytest_imagebuild.worker.config  # noqa: F401, PLC0415 - it imports pytest
+
+            _import_meanwhile(requests)
         setup = requests.next()
         if setup["type"] == "finish":
             return 0
@@ -53,6 +57,16 @@ def main(requests_fd: int, wire_fd: int, typed_fd: int) -> int:
     except Exception:  # noqa: BLE001 - the last frame of the process: the controller shall see whatever it was
         wire.send({"type": "error", "text": traceback.format_exc()})
         return 1
+
+
+def _import_meanwhile(requests: Requests) -> None:
+    """Import what comes next, until somebody says what this is for: what pytest imports later, and what tests do."""
+    from _pytest.config import default_plugins  # noqa: PLC0415 - pytest is imported by now
+
+    for name in (*(f"_pytest.{plugin}" for plugin in default_plugins), *_OF_TESTS):
+        if requests.arrived():
+            return
+        importlib.import_module(name)
 
 
 @contextmanager

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 from live_worker import Makes, tar
 
 from pytest_imagebuild.session.session import WorkerFailedToStart
+from pytest_imagebuild.worker.channel import Requests
 from pytest_imagebuild.worker.protocol import PROTOCOL
+from pytest_imagebuild.worker.worker import _import_meanwhile
 
 
 def test_the_worker_says_what_it_is(worker: Makes) -> None:
@@ -278,3 +282,17 @@ def test_a_library_of_pytest_that_the_project_has_itself_takes_the_place_of_the_
     live.start(path=path, environment={"IMAGEBUILD_HOST": "host"})
 
     assert live.run("test_it.py::test_it").failure == ""
+
+
+@pytest.mark.parametrize(("sent", "imports"), [(b"", True), (b"{", False)], ids=["nobody speaks", "somebody speaks"])
+def test_a_worker_imports_what_comes_next_until_somebody_speaks(
+    sent: bytes, imports: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(importlib, "import_module", imported.append)
+    read, write = os.pipe()
+    os.write(write, sent)
+    _import_meanwhile(Requests(read))
+    os.close(write)
+    os.close(read)
+    assert ("_pytest.skipping" in imported, "pytest_imagebuild.image.chain" in imported) == (imports, imports)
