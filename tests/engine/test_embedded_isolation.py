@@ -208,23 +208,23 @@ def test_a_thread_that_started_a_container_may_end(embedded: EmbeddedEngine, bas
 
 
 def test_a_container_that_bubblewrap_cannot_start_is_an_error_with_its_words(
-    embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path
+    embedded: EmbeddedEngine, base: BuiltLayer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note = embedded._cache_dir / "embedded" / "tried"
     assert note.exists()
-    launch = embedded._open()._launch
+    opened = embedded._open()
     refusing = tmp_path / "bwrap"
     refusing.write_text("#!/bin/sh\necho bwrap: No permissions to create a new namespace >&2\nexit 1\n")
     refusing.chmod(0o755)
-    before = launch.bwrap
-    object.__setattr__(launch, "bwrap", str(refusing))
-    try:
-        with pytest.raises(EngineError, match=r"bubblewrap starts no container: bwrap: No permissions .*`imagebuild d"):
-            embedded.start(base, SessionSpec(command=("cat",)))
-        with pytest.raises(EngineError, match="bubblewrap starts no container"):
-            embedded.run(base, Work(commands=("true",)), print)
-    finally:
-        object.__setattr__(launch, "bwrap", before)
+    launch = opened._launch._replace(bwrap=str(refusing))
+    # What works in containers has been made with the other one, if any test before has made it.
+    monkeypatch.setattr(opened, "_workshop", None)
+    monkeypatch.setattr(opened, "_launch", launch)
+    with pytest.raises(EngineError, match=r"bubblewrap starts no container: bwrap: No permissions .*`imagebuild d"):
+        embedded.start(base, SessionSpec(command=("cat",)))
+    with pytest.raises(EngineError, match="bubblewrap starts no container"):
+        embedded.run(base, Work(commands=("true",)), print)
+    monkeypatch.undo()
     # The next run tries the machine anew.
     assert not note.exists()
     assert not list((embedded._open().store.folder / "scratch").glob(f"{RUN}-*/[0-9]*"))
