@@ -25,14 +25,16 @@ from typing import Any
 
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import folder_name
+from pytest_imagebuild.errors import EngineError
 
-__all__ = ["Line", "all_places", "call", "listen", "place_of"]
+__all__ = ["Line", "all_places", "ask", "call", "listen", "place_of", "silent"]
 
 _PROTOCOL = 1
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _CREDENTIALS = struct.Struct("iII")
 _LONGEST = 64 * 1024
 _STREAMS = 3
+_ANSWER_SECONDS = 30.0
 _PATIENCE = 5.0
 """Seconds after which a process that does not answer is taken for one that never will."""
 
@@ -73,6 +75,29 @@ def call(place: Path) -> Line | None:
         connection.close()
         return None
     return Line(connection)
+
+
+def ask(place: Path, request: Mapping[str, object]) -> Mapping[str, Any] | None:
+    """Return what the process of a folder answers; None where there is none, or it is about to end.
+
+    Raises EngineError for one that does not answer.
+    """
+    line = call(place)
+    if line is None:
+        return None
+    with contextlib.closing(line), contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
+            line.send(request)
+            received = line.receive(_ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise silent(line.process()) from error
+        return received[0] if received is not None else None
+    return None
+
+
+def silent(process: int) -> EngineError:
+    """Return the error that a process does not answer which keeps containers."""
+    return EngineError(f"the process that keeps containers for the next run does not answer. End it: kill -9 {process}")
 
 
 class Line:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Container, Engine, ExitStatus, SessionSpec
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.keeping.door import Line, all_places, call, place_of
+from pytest_imagebuild.keeping.door import Line, all_places, ask, call, place_of, silent
 from pytest_imagebuild.keeping.rows import row_of
 
 __all__ = ["Kept", "let_go"]
@@ -59,8 +58,8 @@ class Kept:
         request = {"keep": rows, "run": self._run, "seconds": self._seconds}
         place = place_of(self._cache_dir, self._engine)
         if self._silent:
-            raise EngineError(_silence(self._silent))
-        answer = _asked(place, request)
+            raise silent(self._silent)
+        answer = ask(place, request)
         if answer is None:
             _begin(self._engine.name, self._cache_dir, place, request)
         elif "error" in answer:
@@ -127,27 +126,8 @@ def let_go(cache_dir: Path, engine: Engine) -> int:
 
     Raises EngineError for a process that does not answer.
     """
-    answers = [_asked(place, {"let_go": True}) or {} for place in all_places(cache_dir.absolute(), engine)]
+    answers = [ask(place, {"let_go": True}) or {} for place in all_places(cache_dir.absolute(), engine)]
     return sum(ended for answer in answers if isinstance(ended := answer.get("ended"), int))
-
-
-def _asked(place: Path, request: Mapping[str, object]) -> Mapping[str, Any] | None:
-    """Return the answer of the process of a folder, None where there is none. Raises EngineError for a silent one."""
-    line = call(place)
-    if line is None:
-        return None
-    with closing(line), suppress(BrokenPipeError, ConnectionResetError):
-        try:
-            line.send(request)
-            received = line.receive(_ANSWER_SECONDS)
-        except TimeoutError as error:
-            raise EngineError(_silence(line.process())) from error
-        return received[0] if received is not None else None
-    return None
-
-
-def _silence(process: int) -> str:
-    return f"the process that keeps containers for the next run does not answer. End it: kill -9 {process}"
 
 
 def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, object]) -> None:

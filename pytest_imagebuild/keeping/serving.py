@@ -21,7 +21,7 @@ from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Container, ExitStatus, SessionSpec
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.keeping.door import Line, call, listen
+from pytest_imagebuild.keeping.door import Line, ask, listen
 from pytest_imagebuild.keeping.keeper import Keeper
 from pytest_imagebuild.keeping.relay import Relay
 from pytest_imagebuild.keeping.rows import spec_of
@@ -143,11 +143,8 @@ def _alone(lock: FileLock, place: Path, asked: Mapping[str, Any]) -> bool:
         with suppress(Timeout):
             lock.acquire(timeout=0)
             return True
-        if (line := call(place)) is not None:
-            with closing(line), suppress(OSError):
-                line.send(asked)
-                if line.receive() is not None:
-                    return False
+        if ask(place, asked) is not None:
+            return False
         time.sleep(_LOOK)
     raise EngineError(f"the process that has {lock.lock_file} does not answer")
 

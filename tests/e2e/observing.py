@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-__all__ = ["holds", "wait_until"]
+__all__ = ["holds", "keepers", "wait_until"]
 
 
 def wait_until(what: str, holds: Any, *, timeout: float = 60) -> Any:
@@ -17,6 +19,17 @@ def wait_until(what: str, holds: Any, *, timeout: float = 60) -> Any:
             raise AssertionError(f"waited {timeout} s in vain for: {what}")
         time.sleep(0.05)
     return value
+
+
+def keepers(cache_dir: Path) -> list[int]:
+    """Return the ids of the processes that keep containers for the next run with a cache folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if any(word.endswith("keeping/__main__.py") for word in words) and str(cache_dir) in words:
+                found.append(int(folder.name))
+    return found
 
 
 def holds(chunks: Iterable[bytes], *markers: str) -> list[str]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from bases import own_base
 from changing import EXPECTED, TREE, ChangingProject
 from engines import PROJECT, EngineUnderTest, open_engine
+from observing import keepers
 from pruning import MINE
 
 __all__ = ["Counts", "Soak"]
@@ -43,7 +44,6 @@ CHANGED = 0.4
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SOON = 20.0
 """Seconds in which a process ends that keeps containers, once none waits any more."""
-KEEPER = "keeping/__main__.py"
 FIRST_GUESS = 8.0
 """Seconds that a run takes, before it is known."""
 
@@ -372,7 +372,7 @@ class Soak:
 
     def _wait_for_keepers(self) -> None:
         end = time.monotonic() + SOON
-        while time.monotonic() < end and any(KEEPER in command for _, command in _processes(self._engine.environment)):
+        while time.monotonic() < end and keepers(self._engine.cache_dir):
             time.sleep(0.1)
 
     def _left_over(self) -> Iterator[str]:

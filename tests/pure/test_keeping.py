@@ -382,7 +382,7 @@ def test_one_that_is_silent_is_asked_no_more_and_named(
 
 
 def test_one_that_does_not_let_go_is_named(engine: _Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_imagebuild.keeping.kept._ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("pytest_imagebuild.keeping.door._ANSWER_SECONDS", 0.1)
     heard = threading.Event()
     thread = _answering(place_of(tmp_path, cast("Any", engine)), lambda _: cast("None", heard.wait(20)))
     with pytest.raises(EngineError, match=r"does not answer\. End it: kill -9 \d+$"):
