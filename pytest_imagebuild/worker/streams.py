@@ -15,7 +15,10 @@ _WRITE = 1024 * 1024
 
 
 def read_available(fd: int, limit: int) -> bytes | None:
-    """Read what is in a non-blocking pipe now, up to about `limit` bytes; None at its end."""
+    """Read what is in a non-blocking pipe or terminal now, up to about `limit` bytes; None at its end.
+
+    A terminal gives a part at a time, so only one that would wait has no more.
+    """
     parts: list[bytes] = []
     size = 0
     while size < limit:
@@ -27,8 +30,6 @@ def read_available(fd: int, limit: int) -> bytes | None:
             return b"".join(parts) or None
         parts.append(data)
         size += len(data)
-        if len(data) < _CHUNK:
-            break
     return b"".join(parts)
 
 

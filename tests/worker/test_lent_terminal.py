@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import tty
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -10,6 +12,7 @@ from live_worker import Makes, Run, Worker
 
 from pytest_imagebuild.session.messages import Message, Output, ShellEnded, Terminal
 from pytest_imagebuild.session.session import WorkerTimeout
+from pytest_imagebuild.worker.streams import read_available
 
 STOPS = """
     import os
@@ -113,3 +116,18 @@ def test_a_shell_runs_on_the_terminal_and_tells_its_status(worker: Makes) -> Non
     assert "33 99" in _output(seen, "terminal")
     assert seen[-1] == ShellEnded(code=7)
     started.finish()
+
+
+def test_what_is_in_a_terminal_is_read_whole() -> None:
+    near, far = os.openpty()
+    try:
+        tty.setraw(far)
+        os.set_blocking(near, False)
+        # The kernel gives at most 4,095 of them at a time.
+        written = os.write(far, b"x" * 9000)
+        assert written > 4095
+        assert read_available(near, 1 << 20) == b"x" * written
+        assert read_available(near, 1 << 20) == b""
+    finally:
+        os.close(near)
+        os.close(far)
