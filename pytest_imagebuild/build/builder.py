@@ -218,6 +218,10 @@ class ImageBuilder:
         )
         return self.engine.build(parent, work, labels, lambda _: None)
 
+    def sweep(self) -> None:
+        """Remove what dead runs of this machine left behind."""
+        self.engine.sweep(self._uses.claimed())
+
     def close(self) -> None:
         """Let housekeeping remove again what was built and found here."""
         if self._ahead is not None:

@@ -77,7 +77,7 @@ class _Prune:
         self._notes = Notes(cache_dir, identity)
 
     def remnants(self) -> Iterator[Pruned]:
-        for remnant in self._engine.remnants():
+        for remnant in self._engine.remnants(self._uses.claimed()):
             freed = remnant.size if self._options.dry_run else self._engine.remove(remnant)
             if freed is not None:
                 yield Pruned(what=remnant.what, freed=freed)
@@ -129,7 +129,7 @@ class _Prune:
     def _remove_layer(self, layer: KeptLayer) -> Pruned:
         labels = layer.built.labels
         if self._options.dry_run:
-            kept = layer.stored.in_use or self._uses.is_claimed(layer.key)
+            kept = layer.stored.in_use or layer.key in self._uses.claimed()
             freed = None if kept else layer.stored.own_size
         else:
             with self._uses.removing(layer.key) as free:

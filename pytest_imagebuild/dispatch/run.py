@@ -302,7 +302,7 @@ class Run:
                 self.display,
                 drops=not self._is_worker,
             )
-            engine.sweep()
+            workspace.builder.sweep()
             if self._early is None:
                 self._kept = kept_by(self._options, engine, run=self.identity)
         except (EngineError, LockfileError, UnknownVersionError) as error:

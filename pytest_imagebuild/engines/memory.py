@@ -23,6 +23,7 @@ from pathlib import Path
 from pytest_imagebuild.dockerfile import Run, read
 from pytest_imagebuild.engines.credentials import Credentials
 from pytest_imagebuild.engines.entries import read_entry
+from pytest_imagebuild.engines.generations import NO_CLAIMS, Claims
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.protocol import Capabilities, Container, Output, Service, SessionSpec
@@ -212,9 +213,9 @@ class MemoryEngine:
             raise EngineError("the memory engine runs no containers: give it `services`, or choose another engine")
         return self._services(layer, spec)
 
-    def sweep(self) -> int:
+    def sweep(self, claimed: Claims = NO_CLAIMS) -> int:
         """Nothing is ever left over."""
-        self._called("sweep")
+        self._called("sweep", claimed)
         return 0
 
     def drop(self, namespace: str) -> None:
@@ -239,9 +240,9 @@ class MemoryEngine:
             for layer in layers.values()
         ]
 
-    def remnants(self) -> Sequence[Remnant]:
+    def remnants(self, claimed: Claims = NO_CLAIMS) -> Sequence[Remnant]:
         """Nothing is ever left over."""
-        self._called("remnants")
+        self._called("remnants", claimed)
         return ()
 
     def remove(self, item: StoredLayer | Remnant) -> int | None:

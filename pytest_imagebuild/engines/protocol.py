@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from pytest_imagebuild.engines.generations import NO_CLAIMS
+
 if TYPE_CHECKING:
     from pytest_imagebuild.engines.credentials import Credentials
+    from pytest_imagebuild.engines.generations import Claims
     from pytest_imagebuild.engines.gpus.inventory import GpuInventory
     from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
     from pytest_imagebuild.engines.services import ExecResult, ServiceSpec
@@ -227,8 +230,12 @@ class Engine(Protocol):
     def serve(self, layer: BuiltLayer, spec: ServiceSpec) -> Service:
         """Start a service container."""
 
-    def sweep(self) -> int:
-        """Remove what dead runs on this machine left behind; return how many things."""
+    def sweep(self, claimed: Claims = NO_CLAIMS) -> int:
+        """Remove what dead runs on this machine left behind; return how many things.
+
+        Of what no key leads to any more, that stays which is younger than an hour, and what living runs have `claimed`
+        before it was replaced.
+        """
 
     def drop(self, namespace: str) -> None:
         """Remove every layer of a throw-away namespace."""
@@ -236,8 +243,11 @@ class Engine(Protocol):
     def stored(self) -> Sequence[StoredLayer]:
         """Return every finished layer of the cache proper, with the bytes that each holds."""
 
-    def remnants(self) -> Sequence[Remnant]:
-        """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
+    def remnants(self, claimed: Claims = NO_CLAIMS) -> Sequence[Remnant]:
+        """Return what no key leads to and no living run can still want, in an order in which it can be removed.
+
+        What stays is what stays in a `sweep`.
+        """
 
     def remove(self, item: StoredLayer | Remnant) -> int | None:
         """Remove it and return the bytes freed; None where it stays.

@@ -1,7 +1,8 @@
 """Which layers runs of this machine use, and when each was used last: what an engine's store does not know itself.
 
 All of it is files below `<cache folder>/uses/<store>/`. A run claims layers before it relies on them; housekeeping
-removes none that a living process claimed. The time of the file `last/<key>` is the last use, its text says of what.
+removes none that a living process claimed, even where another has been put in its place since. The time of the file
+`last/<key>` is the last use, its text says of what.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,7 +74,7 @@ class Uses:
                     self._alive = FileLock(f"{self._mine}.lock", thread_local=False)
                     self._alive.acquire()
                 with self._mine.open("a", encoding="utf-8") as file:
-                    file.writelines(f"{key}\n" for key in new)
+                    file.writelines(f"{key} {time.time()}\n" for key in new)
             self._claimed.update(new)
             return True
 
@@ -122,16 +124,20 @@ class Uses:
                     file.write(b".")
             yield free
 
-    def is_claimed(self, key: str) -> bool:
-        """Say whether a living process has claimed a layer."""
+    def claimed(self) -> dict[str, float]:
+        """Return since when living processes have claimed layers, by their keys, in seconds since the epoch."""
+        since: dict[str, float] = {}
         with self._exclusive():
-            return any(key in keys for keys in self._living_claims())
+            for claims in self._living_claims():
+                for key, begun in claims.items():
+                    since[key] = min(begun, since.get(key, begun))
+        return since
 
     def forget(self, key: str, parent: str) -> None:
         """Drop the record of a removed layer: its last use becomes that of its parent, unless that has a later one."""
         path, below = self._last / key, self._last / parent
         try:
-            time = path.stat().st_mtime
+            used = path.stat().st_mtime
         except FileNotFoundError:
             return
         path.unlink(missing_ok=True)
@@ -139,9 +145,9 @@ class Uses:
             return
         if not below.exists():
             below.touch()
-            os.utime(below, (time, time))
-        elif below.stat().st_mtime < time:
-            os.utime(below, (time, time))
+            os.utime(below, (used, used))
+        elif below.stat().st_mtime < used:
+            os.utime(below, (used, used))
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -153,7 +159,7 @@ class Uses:
         for _ in self._living_claims():
             pass
 
-    def _living_claims(self) -> Iterator[frozenset[str]]:
+    def _living_claims(self) -> Iterator[dict[str, float]]:
         for path in self._claims.glob("*.lock"):
             claims = path.with_suffix("")
             try:
@@ -161,13 +167,19 @@ class Uses:
                     claims.unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
             except Timeout:
-                yield frozenset((_read(claims) or "").split())
+                yield dict(map(_claim, (_read(claims) or "").splitlines()))
 
 
 def folder_name(identity: str) -> str:
     """Return the name of a folder for what belongs to the store of an engine."""
     name = identity.replace(":", "-")[:32] if ":" in identity else identity
     return name if _NAME.fullmatch(name) else hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def _claim(line: str) -> tuple[str, float]:
+    """Read a claim. One without a time, of an older version, is older than all."""
+    key, _, begun = line.partition(" ")
+    return key, float(begun or 0)
 
 
 def _read(path: Path) -> str | None:

@@ -27,6 +27,8 @@ from observing import wait_until
 from relay import Relay
 
 from pytest_imagebuild.engines.docker import DockerEngine, sweep
+from pytest_imagebuild.engines.generations import Claims
+from pytest_imagebuild.engines.uses import Uses
 
 __all__ = ["DockerUnderTest", "Recorder"]
 
@@ -112,15 +114,15 @@ class DockerUnderTest:
     def _sweep(self) -> None:
         with mock.patch("pytest_imagebuild.engines.generations._REPLACED_SECONDS", 0):
             engine = DockerEngine(run=uuid.uuid4().hex, cache_dir=self.cache_dir)
-            engine.sweep()
+            engine.sweep(Uses(self.cache_dir, engine.capabilities().identity).claimed())
             engine.close()
 
     def sweep_settled(self, text: str) -> None:
         untagged = sweep._untagged
 
-        def mine(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        def mine(images: list[dict[str, Any]], claimed: Claims) -> list[dict[str, Any]]:
             own = {image["Id"] for image in self._on(images, text)}
-            return [image for image in untagged(images) if image["Id"] in own]
+            return [image for image in untagged(images, claimed) if image["Id"] in own]
 
         with (
             mock.patch.object(sweep, "_SETTLED_SECONDS", 0),

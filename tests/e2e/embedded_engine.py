@@ -21,6 +21,7 @@ from inotify import CHANGES, CREATED, DELETED, OPENED, Happening, Inotify
 from pytest_imagebuild.engines.embedded import EmbeddedEngine
 from pytest_imagebuild.engines.embedded.bwrap import find_bwrap
 from pytest_imagebuild.engines.embedded.survey import survey
+from pytest_imagebuild.engines.uses import Uses
 
 __all__ = ["EmbeddedUnderTest"]
 
@@ -143,7 +144,7 @@ class EmbeddedUnderTest:
             mock.patch("pytest_imagebuild.engines.embedded.housekeeping._SETTLED_SECONDS", 0),
         ):
             engine = EmbeddedEngine(run=uuid.uuid4().hex, cache_dir=self.cache_dir)
-            engine.sweep()
+            engine.sweep(Uses(self.cache_dir, engine.capabilities().identity).claimed())
             engine.close()
 
     def sweep_settled(self, text: str) -> None:

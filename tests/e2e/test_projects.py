@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from bases import OwnBase
 from engines import EngineUnderTest
+from gate import Gate
 from inner import Inner, Ran
+from observing import wait_until
 from pruning import MINE
 
 FILES = 150
@@ -151,6 +153,56 @@ def test_where_much_has_changed_it_is_kept_anew(project: Inner, engine: EngineUn
     assert (len(second), second == first) == (1, False)
     assert inside(run(project)) == on_host(project)
     assert kept(engine, project) == second
+
+
+WAITS = """
+    import os
+    from pathlib import Path
+
+
+    def pytest_runtest_logfinish(nodeid):
+        if "dies" in nodeid and Path({outside!r}).exists():
+            {wait}
+    """
+DIES = """
+    import os
+
+    import pytest
+    from test_it import image
+
+    @pytest.mark.image(image)
+    def test_dies():
+        os._exit(3)
+
+    @pytest.mark.image(image)
+    def test_after():
+        assert not os.path.exists("new.txt")
+    """
+
+
+def test_a_run_that_began_before_has_what_it_began_with_however_long_it_takes(
+    project: Inner, engine: EngineUnderTest
+) -> None:
+    layer = f"the project {project.folder}"
+    outside = project.home / "outside"
+    outside.touch()
+    with Gate("127.0.0.1") as gate:
+        project.write({"conftest.py": WAITS.format(outside=str(outside), wait=gate.wait), "test_long.py": DIES})
+        long = project.begin("-p", "no:cacheprovider", "test_long.py")
+        wait_until("its first container to be gone", gate.reached, timeout=60)
+        first = kept(engine, project)
+        for number in range(FILES):
+            (project.folder / f"package/module_{number}.py").write_text("AGAIN = 1\n")
+        assert inside(run(project, "test_it.py")) == on_host(project)
+        assert kept(engine, project) != first
+        engine.sweep_settled(layer)
+        gate.open()
+        ran = long.wait()
+
+    assert "1 failed, 1 passed" in ran.out, ran.text
+    assert "something removed it" not in ran.text
+    engine.sweep_settled(layer)
+    assert engine.remains(layer) == []
 
 
 def test_one_is_kept_for_a_cache_that_is_ignored_no_more_than_for_a_small_project(

@@ -15,6 +15,7 @@ import docker
 import docker.errors
 import pytest
 
+from pytest_imagebuild.engines import generations
 from pytest_imagebuild.engines.docker import sweep
 from pytest_imagebuild.engines.entries import FileEntry
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
@@ -178,11 +179,16 @@ def test_a_replaced_image_is_there_for_runs_that_use_it_and_swept_when_it_is_old
     time.sleep(1.1)
     second = box.build("echo 2 > /x", key=key)
     monkeypatch.setattr(sweep, "_untagged", only({first.reference}))
-    now = second.created + sweep._SETTLED_SECONDS
-    monkeypatch.setattr(sweep, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(sweep, "replaced", lambda *_: [])
+    now = second.created + generations._REPLACED_SECONDS
+    monkeypatch.setattr(generations, "time", SimpleNamespace(time=lambda: now))
     box.engine.sweep()
     assert box.run("cat /x", on=first) == "1\n", "only what replaced it is young enough"
     now += 1
+    box.engine.sweep({key: second.created})
+    assert box.run("cat /x", on=first) == "1\n", "a run that goes on has claimed it before"
+    assert not [one for one in box.engine.remnants({key: second.created}) if first.reference in one.name]
+    assert [one for one in box.engine.remnants({key: second.created + 2}) if first.reference in one.name]
     end = time.monotonic() + 30
     while not is_gone(api, first.reference) and time.monotonic() < end:
         box.engine.sweep()
@@ -204,10 +210,10 @@ def is_gone(api: docker.APIClient, reference: str) -> bool:
     return False
 
 
-def only(wanted: set[str]) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+def only(wanted: set[str]) -> Callable[[list[dict[str, Any]], generations.Claims], list[dict[str, Any]]]:
     """Let a sweep see no images without a name but these: others may be those of other tests."""
     untagged = sweep._untagged
-    return lambda images: [image for image in untagged(images) if image["Id"] in wanted]
+    return lambda images, claimed: [image for image in untagged(images, claimed) if image["Id"] in wanted]
 
 
 def test_an_image_that_the_user_gave_a_name_is_not_removed(box: Bench, api: docker.APIClient) -> None:

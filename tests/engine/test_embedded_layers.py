@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pytest_imagebuild.engines import generations
 from pytest_imagebuild.engines.embedded import EmbeddedEngine, housekeeping
 from pytest_imagebuild.engines.embedded.merge import merge
 from pytest_imagebuild.engines.embedded.survey import survey
@@ -25,8 +27,8 @@ from pytest_imagebuild.errors import EngineError
 from .conftest import BASE, RUN, new_key, plain_labels
 
 
-def build(embedded: EmbeddedEngine, on: BuiltLayer, *commands: str) -> BuiltLayer:
-    return embedded.build(on, Work(commands=commands), plain_labels(), print)
+def build(embedded: EmbeddedEngine, on: BuiltLayer, *commands: str, key: str | None = None) -> BuiltLayer:
+    return embedded.build(on, Work(commands=commands), plain_labels(key or new_key()), print)
 
 
 def run(embedded: EmbeddedEngine, layer: BuiltLayer, command: str) -> str:
@@ -281,6 +283,7 @@ def test_what_a_process_left_that_died_while_it_wrote_is_swept_and_nothing_else(
     assert all(path.exists() for path in (*half, tree)), "somebody may be writing it now"
 
     monkeypatch.setattr(housekeeping, "_SETTLED_SECONDS", -1)
+    monkeypatch.setattr(generations, "_REPLACED_SECONDS", -1)
     for _ in range(2):
         embedded.sweep()
 
@@ -289,6 +292,29 @@ def test_what_a_process_left_that_died_while_it_wrote_is_swept_and_nothing_else(
     assert not (store.folder / "merged" / ".half").exists()
     assert not any(path.exists() for path in half)
     assert run(embedded, kept, "ls /kept") == "/kept\n"
+
+
+def test_a_replaced_layer_is_there_for_the_runs_that_use_it_until_they_end(
+    embedded: EmbeddedEngine, base: BuiltLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "_REPLACED_SECONDS", -1)
+    key = new_key()
+    first = build(embedded, base, "echo 1 > /x", key=key)
+    claimed = {key: time.time()}
+    second = build(embedded, base, "echo 2 > /x", key=key)
+
+    embedded.sweep(claimed)
+
+    assert run(embedded, first, "cat /x") == "1\n"
+    assert not [one for one in embedded.remnants(claimed) if first.reference in one.name]
+    later = {key: time.time() + 2}
+    assert [one.what for one in embedded.remnants(later) if first.reference in one.name] == [
+        "a layer that was replaced"
+    ]
+    embedded.sweep(later)
+    assert run(embedded, second, "cat /x") == "2\n"
+    with pytest.raises(EngineError, match=r"the layer \w+ is gone"):
+        run(embedded, first, "cat /x")
 
 
 def test_a_survey_sees_contents_that_were_replaced_by_others_of_the_same_size(tmp_path: Path) -> None:

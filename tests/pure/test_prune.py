@@ -182,7 +182,7 @@ def test_a_dry_run_says_the_same_and_removes_nothing(shelf: Shelf) -> None:
 
 def test_what_no_key_leads_to_goes_without_being_asked_for(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     remnant = Remnant(name="x", what="a dead run's layer", size=7)
-    monkeypatch.setattr(shelf.engine, "remnants", lambda: [remnant])
+    monkeypatch.setattr(shelf.engine, "remnants", lambda _: [remnant])
     assert shelf.prune(dry_run=True) == [Pruned(what="a dead run's layer", freed=7)]
     assert [call.name for call in shelf.engine.calls].count("remove") == 0
     shelf.prune()

@@ -44,7 +44,13 @@ def test_what_a_living_process_claimed_is_not_removed_and_its_death_ends_the_cla
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
         assert [removes(uses, key) for key in ("a", "b", "c")] == [False, False, True]
-        assert (uses.is_claimed("a"), uses.is_claimed("c")) == (True, False)
+        begun = time.time()
+        assert uses.claim(["b", "c"])
+        claimed = uses.claimed()
+        assert claimed["a"] == pytest.approx(claimed["b"])
+        assert begun - 60 < claimed["b"] < begun <= claimed["c"] <= time.time(), "of two claims, the first counts"
+        uses.release()
+        assert set(uses.claimed()) == {"a", "b"}
         holder.kill()
         holder.wait(10)
         assert removes(uses, "a")
@@ -64,6 +70,16 @@ def test_what_a_dead_process_claimed_is_forgotten_at_the_next_claim(tmp_path: Pa
     assert len(set(claims.iterdir())) == 2
     assert not dead & set(claims.iterdir())
     uses.release()
+
+
+def test_a_claim_of_an_older_version_is_older_than_all(tmp_path: Path, uses: Uses) -> None:
+    mine = Uses(tmp_path, "store")
+    assert mine.claim(["a"])
+    (claims,) = (path for path in (tmp_path / "uses" / "store" / "claims").iterdir() if path.suffix != ".lock")
+    claims.write_text("a\nb\n")
+    assert uses.claimed() == {"a": 0, "b": 0}
+    assert not removes(uses, "b")
+    mine.release()
 
 
 def test_a_claim_in_the_same_process_holds_as_well_until_it_is_released(tmp_path: Path, uses: Uses) -> None:

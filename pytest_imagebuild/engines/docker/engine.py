@@ -21,6 +21,7 @@ from pytest_imagebuild.engines.docker.store import Store
 from pytest_imagebuild.engines.docker.sweep import left_over, remove_remnant, sweep, unused_bases
 from pytest_imagebuild.engines.docker.volumes import Volumes
 from pytest_imagebuild.engines.docker.work import Host, Workshop
+from pytest_imagebuild.engines.generations import NO_CLAIMS, Claims
 from pytest_imagebuild.engines.gpus.inventory import GpuInventory
 from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
 from pytest_imagebuild.engines.owner import Owner
@@ -118,11 +119,11 @@ class DockerEngine:
         """Start a service container."""
         return self._open().launcher().serve(layer, spec)
 
-    def sweep(self) -> int:
+    def sweep(self, claimed: Claims = NO_CLAIMS) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
         opened = self._open()
         folders = opened.owner.remove_folders_of_dead(opened.contexts)
-        swept = sweep(opened.connection.client.api, opened.owner) + folders
+        swept = sweep(opened.connection.client.api, opened.owner, claimed) + folders
         opened.owner.remove_locks_of_dead()
         return swept
 
@@ -137,11 +138,11 @@ class DockerEngine:
         opened = self._settled()
         return stored_layers(opened.connection.client.api, opened.pulled)
 
-    def remnants(self) -> Sequence[Remnant]:
+    def remnants(self, claimed: Claims = NO_CLAIMS) -> Sequence[Remnant]:
         """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
         opened = self._settled()
         api = opened.connection.client.api
-        return [*left_over(api, opened.owner), *unused_bases(api, opened.pulled)]
+        return [*left_over(api, opened.owner, claimed), *unused_bases(api, opened.pulled)]
 
     def remove(self, item: StoredLayer | Remnant) -> int | None:
         """Remove it and return the bytes freed; None where it stays."""

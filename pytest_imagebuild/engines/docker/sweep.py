@@ -11,7 +11,7 @@ from pytest_imagebuild.engines.docker.housekeeping import Images, names
 from pytest_imagebuild.engines.docker.marks import KEY, layer_from_list, tag
 from pytest_imagebuild.engines.docker.removing import remove_container, remove_image
 from pytest_imagebuild.engines.docker.volumes import discard
-from pytest_imagebuild.engines.generations import replaced
+from pytest_imagebuild.engines.generations import NO_CLAIMS, Claims, may_go, replaced
 from pytest_imagebuild.engines.owner import LOCK
 from pytest_imagebuild.engines.stored import Remnant
 
@@ -24,23 +24,25 @@ if TYPE_CHECKING:
 
 __all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
-# A commit tags its image a moment after it made it; nothing younger is taken for a remnant. Runs that began before a
-# forced build may use what that replaced.
+# A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
 _SETTLED_SECONDS = 3600
 
 _CONTAINER, _IMAGE, _VOLUME = "container", "image", "volume"
 
 
-def sweep(api: APIClient, owner: Owner) -> int:
+def sweep(api: APIClient, owner: Owner, claimed: Claims = NO_CLAIMS) -> int:
     """Remove containers, throw-away layers and untagged layers that nobody owns, and layers that no key leads to.
 
     Return how many. Where nothing is left over it only lists.
     """
-    return sum(remove_remnant(api, remnant) is not None for remnant in left_over(api, owner))
+    return sum(remove_remnant(api, remnant) is not None for remnant in left_over(api, owner, claimed))
 
 
-def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
-    """Return what dead runs and replaced generations left: containers before volumes, upper layers before lower."""
+def left_over(api: APIClient, owner: Owner, claimed: Claims = NO_CLAIMS) -> list[Remnant]:
+    """Return what dead runs and replaced generations left: containers before volumes, upper layers before lower.
+
+    What living runs have claimed stays.
+    """
     dead = _Dead(owner)
     with engine_errors("list what is left over"):
         containers = [found for found in api.containers(all=True, filters={"label": [LOCK]}) if dead.has(found)]
@@ -69,11 +71,11 @@ def left_over(api: APIClient, owner: Owner) -> list[Remnant]:
         # By its tag: what has another name stays.
         *(
             remnant("a layer on a replaced one", layer.reference, tag(layer.labels.key, ""))
-            for layer in replaced(_layers(images))
+            for layer in replaced(_layers(images), claimed)
         ),
         *(
             remnant("a layer without a name", image["Id"], image["Id"])
-            for image in _untagged(images)
+            for image in _untagged(images, claimed)
             if image["Id"] not in gone
         ),
     ]
@@ -129,19 +131,13 @@ def _layers(images: list[dict[str, Any]]) -> list[BuiltLayer]:
     return [layer for layer in found if layer is not None]
 
 
-def _untagged(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the layers without a name that no other image needs: those that were replaced an hour ago.
-
-    A run that began before may still use what was replaced, however old it is.
-    """
+def _untagged(images: list[dict[str, Any]], claimed: Claims) -> list[dict[str, Any]]:
+    """Return the layers without a name that no other image needs, and that may go: those that were replaced."""
     needed = {image.get("ParentId") for image in images}
-    old = time.time() - _SETTLED_SECONDS
-    fresh = {image["Labels"][KEY] for image in images if names(image) and image["Created"] >= old}
-    return [
-        image
-        for image in images
-        if not names(image)
-        and image["Id"] not in needed
-        and image["Created"] < old
-        and image["Labels"][KEY] not in fresh
-    ]
+    replaced_at = {image["Labels"][KEY]: float(image["Created"]) for image in images if names(image)}
+
+    def goes(image: Mapping[str, Any]) -> bool:
+        key, made = image["Labels"][KEY], float(image["Created"])
+        return may_go(key, max(made, replaced_at.get(key, made)), claimed)
+
+    return [image for image in images if not names(image) and image["Id"] not in needed and goes(image)]

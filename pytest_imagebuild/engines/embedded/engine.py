@@ -23,6 +23,7 @@ from pytest_imagebuild.engines.embedded.session import SessionContainer
 from pytest_imagebuild.engines.embedded.soundness import Soundness
 from pytest_imagebuild.engines.embedded.spawner import Spawner
 from pytest_imagebuild.engines.embedded.tried import Tried
+from pytest_imagebuild.engines.generations import NO_CLAIMS, Claims
 from pytest_imagebuild.engines.owner import Owner
 from pytest_imagebuild.engines.protocol import Capabilities, Output, SessionSpec, platform_of
 from pytest_imagebuild.engines.stored import Remnant, StoredLayer
@@ -149,10 +150,10 @@ class EmbeddedEngine:
         with disk_errors("start a service", self._cache_dir):
             return self._open().serve(layer, spec)
 
-    def sweep(self) -> int:
+    def sweep(self, claimed: Claims = NO_CLAIMS) -> int:
         """Remove what dead runs on this machine left behind; return how many things."""
         opened = self._open()
-        swept = opened.housekeeping.sweep()
+        swept = opened.housekeeping.sweep(claimed)
         opened.owner.remove_locks_of_dead()
         return swept
 
@@ -166,9 +167,9 @@ class EmbeddedEngine:
         """Return every finished layer of the cache proper, with the bytes that each holds."""
         return self._open().housekeeping.stored()
 
-    def remnants(self) -> Sequence[Remnant]:
+    def remnants(self, claimed: Claims = NO_CLAIMS) -> Sequence[Remnant]:
         """Return what no key leads to and no living run can still want, in an order in which it can be removed."""
-        return self._open().housekeeping.remnants()
+        return self._open().housekeeping.remnants(claimed)
 
     def remove(self, item: StoredLayer | Remnant) -> int | None:
         """Remove it and return the bytes freed; None where it stays."""

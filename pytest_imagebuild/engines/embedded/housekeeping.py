@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_imagebuild.engines.embedded.bounds import Bounds
 from pytest_imagebuild.engines.embedded.rooms import Rooms
-from pytest_imagebuild.engines.generations import replaced
+from pytest_imagebuild.engines.generations import NO_CLAIMS, Claims, may_go, replaced
 from pytest_imagebuild.engines.stored import Remnant, StoredLayer
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ class Housekeeping:
             return None
         return self._discard(current)
 
-    def sweep(self) -> int:
+    def sweep(self, claimed: Claims = NO_CLAIMS) -> int:
         """Remove what dead runs left, and what no key has led to for an hour; return how many things."""
-        swept = self._rooms.sweep() + sum(self.remove_remnant(remnant.name) is not None for remnant in self._lost())
+        lost = self._lost(claimed)
+        swept = self._rooms.sweep() + sum(self.remove_remnant(remnant.name) is not None for remnant in lost)
         return swept + sum(other.sweep() for other in self._others)
 
-    def remnants(self) -> list[Remnant]:
+    def remnants(self, claimed: Claims = NO_CLAIMS) -> list[Remnant]:
         """Return what can be removed, in an order in which it can."""
         return [
             *(
@@ -74,7 +75,7 @@ class Housekeeping:
                 )
                 for folder in self._rooms.dead_runs()
             ),
-            *self._lost(),
+            *self._lost(claimed),
             *self._downloads(),
             *(remnant for other in self._others for remnant in other.remnants()),
         ]
@@ -121,14 +122,14 @@ class Housekeeping:
             for tree in record.trees
         }
 
-    def _lost(self) -> Iterator[Remnant]:
+    def _lost(self, claimed: Claims) -> Iterator[Remnant]:
         """Find dead runs' layers, layers and trees without a key, what was half written, and merged trees without one.
 
         Other processes may remove any of it meanwhile.
         """
         used = self._rooms.in_use()
         cached, unfinished = self._store.cached_and_unfinished()
-        yield from self._lost_layers(cached, used)
+        yield from self._lost_layers(cached, used, claimed)
         old = time.time() - _SETTLED_SECONDS
         for path in unfinished:
             if _changed(path) < old:
@@ -136,7 +137,9 @@ class Housekeeping:
                 yield Remnant(name=name, what="what a dead run was writing", size=0)
         live: set[str] = set()
         for path, record in self._store.all_records():
-            if _has_key(path) or _changed(path) >= old or path.stem in used:
+            # What leads to it is a link: it was changed last when that went.
+            changed, key = _changed(path), record.labels.key if record is not None else ""
+            if _has_key(path) or path.stem in used or not may_go(key, changed, claimed):
                 live |= {tree.id for tree in record.trees} if record is not None else set()
             elif record is not None:
                 yield _layer(record, "a layer that was replaced")
@@ -149,7 +152,7 @@ class Housekeeping:
                 )
         yield from self._lost_merged()
 
-    def _lost_layers(self, cached: Sequence[Record], used: Collection[str]) -> Iterator[Remnant]:
+    def _lost_layers(self, cached: Sequence[Record], used: Collection[str], claimed: Claims) -> Iterator[Remnant]:
         dead = [
             record
             for namespace in self._store.namespaces()
@@ -158,7 +161,7 @@ class Housekeeping:
         ]
         yield from (_layer(record, "a dead run's layer") for record in dead)
         by_id = {record.id: record for record in cached}
-        for layer in replaced(record.layer() for record in cached):
+        for layer in replaced((record.layer() for record in cached), claimed):
             if layer.reference not in used:
                 yield _layer(by_id[layer.reference], "a layer on a replaced one")
 
