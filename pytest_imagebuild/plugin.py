@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Generator
-from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 from pytest_imagebuild import hookspecs
+from pytest_imagebuild.frozen import freeze, thaw
 from pytest_imagebuild.last_time import recall, remember
 from pytest_imagebuild.options import Options, add_options
 from pytest_imagebuild.unrewritten import import_as_python_does
@@ -44,7 +43,6 @@ SUMMARIES: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 LABELS: pytest.StashKey[set[str]] = pytest.StashKey()
 SHELL_STATUS: pytest.StashKey[int] = pytest.StashKey()
 COUNTS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
-_SPARED: pytest.StashKey[bool] = pytest.StashKey()
 _CONFIGS: list[pytest.Config] = []
 MARKER = (
     "image(image, *, gpu=None, cpu=None, memory=None, timeout=None, env=None, secrets=(), volumes=None, network=True, "
@@ -72,9 +70,7 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
     """Take over the folders that have an image: from here on, even conftest files are theirs."""
-    # What is added first is done last: after the collections of garbage with which pytest ends.
-    early_config.add_cleanup(partial(_spare_nothing, early_config))
-    early_config.stash[_SPARED] = False
+    freeze(early_config)
     options = early_config.known_args_namespace
     named = (options.image or early_config.getini("image")) and not options.no_image
     if not named or options.help or options.version:
@@ -123,15 +119,8 @@ def run_of(config: pytest.Config) -> Run:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Begin to start what this command line has needed the last time, while pytest collects."""
-    config = session.config
-    if config.getoption("collectonly") or config.getoption("no_image") or GOVERNED in config.stash:
-        return
-    if not _distributes(config) and not hasattr(config, "workerinput") and (rows := recall(config)):
-        from pytest_imagebuild.dispatch.early import begin_early  # noqa: PLC0415 - only a run with images pays for it
-
-        if (early := begin_early(config, rows)) is not None:
-            config.stash[EARLY] = early
-            _spare_what_is_there(config)
+    if GOVERNED not in session.config.stash and not _begins_early(session.config):
+        thaw(session.config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -247,20 +236,16 @@ def _finish(config: pytest.Config) -> None:
         run.finish()
 
 
-def _spare_what_is_there(config: pytest.Config) -> None:
-    """Spare pytest's last two collections of garbage the modules, which stay: nothing goes on beside those.
+def _begins_early(config: pytest.Config) -> bool:
+    if config.getoption("collectonly") or config.getoption("no_image"):
+        return False
+    if _distributes(config) or hasattr(config, "workerinput") or not (rows := recall(config)):
+        return False
+    from pytest_imagebuild.dispatch.early import begin_early  # noqa: PLC0415 - only a run with images pays for it
 
-    What is garbage by now is collected while containers start.
-    """
-    if _SPARED in config.stash and not config.stash[_SPARED] and not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
-        config.stash[_SPARED] = True
-
-
-def _spare_nothing(config: pytest.Config) -> None:
-    if config.stash[_SPARED]:
-        gc.unfreeze()
+    if (early := begin_early(config, rows)) is not None:
+        config.stash[EARLY] = early
+    return early is not None
 
 
 def _distributes(config: pytest.Config) -> bool:

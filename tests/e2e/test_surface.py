@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -475,11 +476,25 @@ WARM = {
         import sys
 
 
+        class Mine:
+            # Nothing but a collection of garbage can end it.
+
+            def __init__(self):
+                self.me = self
+
+            def __del__(self, write=os.write):
+                write(1, b"mine has ended\\n")
+
+
+        mine = Mine()
+        before = gc.get_freeze_count()
+
+
         def pytest_unconfigure():
             if "IMAGEBUILD_IMAGE" not in os.environ:
                 print("imported:", *sys.modules)
-                print("spared:", gc.get_freeze_count() > 0)
-                atexit.register(lambda: print("spared at the exit:", gc.get_freeze_count() > 0))
+                print("spared:", 0 < gc.get_freeze_count() <= before)
+                atexit.register(lambda: print("spared at the exit:", 0 < gc.get_freeze_count() <= before))
         """,
     "test_warm.py": f"""
         import sys
@@ -526,13 +541,24 @@ def test_a_run_of_an_image_that_is_built_imports_nothing_that_others_need(
         assert {"docker", "requests", "rich", "tomli_w"} & said["imported"] == set()
 
 
-def test_the_last_collections_of_garbage_are_spared_what_was_there_when_containers_began_to_start(
+def test_collections_of_garbage_are_spared_what_was_there_before_conftest_files_by_a_run_with_images_that_ends(
     tmp_path: Path, engine: EngineUnderTest
 ) -> None:
     project = Inner(tmp_path, engine).write(WARM)
-    first, second = project.run(), project.run()
-    assert re.findall(r"^spared.*", first.out, re.MULTILINE) == ["spared: False", "spared at the exit: False"]
-    assert re.findall(r"^spared.*", second.out, re.MULTILINE) == ["spared: True", "spared at the exit: False"]
+    project.write({"program.py": "import gc, pytest; pytest.main([]); print('after:', gc.get_freeze_count())"})
+    runs = project.run(), project.run(), project.run("--no-image"), project.run("--collect-only")
+    spared = "spared: True", "spared at the exit: True"
+    not_spared = "spared: False", "spared at the exit: False"
+    for run, expected in zip(runs, (not_spared, spared, not_spared, not_spared), strict=True):
+        assert re.findall(r"^spared.*", run.out, re.MULTILINE) == [*expected]
+        assert run.out.count("mine has ended") == 1
+
+    command, environment = [sys.executable, "program.py"], {**os.environ, **engine.environment}
+    goes_on = subprocess.run(
+        command, cwd=project.folder, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "spared: True" in goes_on.stdout
+    assert "after: 0" in goes_on.stdout
 
 
 def test_to_import_the_package_before_pytest_gives_no_warning(flags: Inner) -> None:
