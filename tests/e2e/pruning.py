@@ -26,7 +26,7 @@ def only_mine(engine):
         return [one for one in layers.values() if is_mine(one)]
 
     engine.stored = stored
-    engine.remnants = lambda self: ()
+    engine.remnants = lambda self, claimed: ()
 
 for engine in (DockerEngine, EmbeddedEngine):
     only_mine(engine)
