@@ -21,8 +21,8 @@ _PROGRAMS = {"pytest", "py.test", "pytest.__main__"}
 
 
 def freeze(config: pytest.Config) -> None:
-    """Spare what is there now, unless somebody else in this process does so."""
-    if not gc.get_freeze_count():
+    """Spare what is there now, unless somebody else in this process does so, or this Python knows no such thing."""
+    if hasattr(gc, "freeze") and not gc.get_freeze_count():
         gc.freeze()
         config.stash[_FROZEN] = True
         # What is added first is done last: after the collections of pytest.

@@ -177,9 +177,12 @@ def folder_name(identity: str) -> str:
 
 
 def _claim(line: str) -> tuple[str, float]:
-    """Read a claim. One without a time, of an older version, is older than all."""
+    """Read a claim. One without a time, of an older version or cut short by a full disk, is older than all."""
     key, _, begun = line.partition(" ")
-    return key, float(begun or 0)
+    try:
+        return key, float(begun)
+    except ValueError:
+        return key, 0
 
 
 def _read(path: Path) -> str | None:

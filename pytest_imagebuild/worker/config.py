@@ -78,7 +78,8 @@ def _build(setup: dict[str, Any], plugin: WorkerPlugin) -> pytest.Config:
     config = get_config(arguments)
     _tolerate_plugins_of_the_host(config.pluginmanager)
     # pytest itself stays to the end. It collects garbage many times then, and would look at all of its own each time.
-    gc.freeze()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
     try:
         for ours in (plugin, marker, fixtures, imports):
             config.pluginmanager.register(ours, f"imagebuild-{getattr(ours, '__name__', 'worker')}")

@@ -72,12 +72,12 @@ def test_what_a_dead_process_claimed_is_forgotten_at_the_next_claim(tmp_path: Pa
     uses.release()
 
 
-def test_a_claim_of_an_older_version_is_older_than_all(tmp_path: Path, uses: Uses) -> None:
+def test_a_claim_of_an_older_version_and_one_that_was_cut_short_are_older_than_all(tmp_path: Path, uses: Uses) -> None:
     mine = Uses(tmp_path, "store")
     assert mine.claim(["a"])
     (claims,) = (path for path in (tmp_path / "uses" / "store" / "claims").iterdir() if path.suffix != ".lock")
-    claims.write_text("a\nb\n")
-    assert uses.claimed() == {"a": 0, "b": 0}
+    claims.write_text("a\nb\nc 17.5d 18.5\n")
+    assert uses.claimed() == {"a": 0, "b": 0, "c": 0}
     assert not removes(uses, "b")
     mine.release()
 
