@@ -111,14 +111,11 @@ class Inner:
             path.write_text(textwrap.dedent(text).lstrip("\n"), "utf-8")
         return self
 
-    def begin(self, *arguments: str, **environment: str) -> Running:
-        """Start `python -m pytest` in the project."""
-        self._runs += 1
-        logs = self.home / f"run{self._runs}"
-        logs.mkdir(parents=True)
-        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        variables = {
-            **inherited,
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of its processes."""
+        return {
+            **{name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
             # As in the fixture `project`.
             "PYTHONDONTWRITEBYTECODE": "1",
             **self.engine.environment,
@@ -126,14 +123,19 @@ class Inner:
             # Into a file Python would keep text back; to a terminal, which a user of `-s` has, it does not.
             "PYTHONUNBUFFERED": "1",
             **self.environment,
-            **environment,
         }
+
+    def begin(self, *arguments: str, **environment: str) -> Running:
+        """Start `python -m pytest` in the project."""
+        self._runs += 1
+        logs = self.home / f"run{self._runs}"
+        logs.mkdir(parents=True)
         with (logs / "out.txt").open("wb") as out, (logs / "err.txt").open("wb") as err:
             process = subprocess.Popen(
                 # A shell starts what it runs in the background deaf to Ctrl-C, and that is inherited.
                 ["env", "--default-signal=INT", sys.executable, "-m", "pytest", *arguments],
                 cwd=self.folder,
-                env=variables,
+                env={**self.variables, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -553,7 +552,7 @@ def test_collections_of_garbage_are_spared_what_was_there_before_conftest_files_
         assert re.findall(r"^spared.*", run.out, re.MULTILINE) == [*expected]
         assert run.out.count("mine has ended") == 1
 
-    command, environment = [sys.executable, "program.py"], {**os.environ, **engine.environment}
+    command, environment = [sys.executable, "program.py"], project.variables
     goes_on = subprocess.run(
         command, cwd=project.folder, env=environment, capture_output=True, text=True, check=True, timeout=60
     )
