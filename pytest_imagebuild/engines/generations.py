@@ -19,7 +19,7 @@ Claims = Mapping[str, float]
 NO_CLAIMS: Claims = MappingProxyType({})
 
 _REPLACED_SECONDS = 3600
-"""Between a look-up and a claim, and for runs of other machines on one engine."""
+"""Between a commit and its tag, between a look-up and a claim, and for runs of other machines on one engine."""
 
 _TICK_SECONDS = 1
 """Engines tell when a layer was made in whole seconds, downwards."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["left_over", "remove_remnant", "sweep", "unused_bases"]
 
-# A commit tags its image a moment after it made it; nothing younger is taken for a remnant.
+# Between a pull and the layer on it.
 _SETTLED_SECONDS = 3600
 
 _CONTAINER, _IMAGE, _VOLUME = "container", "image", "volume"
