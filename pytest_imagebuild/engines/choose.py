@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from pytest_imagebuild.engines.loading import loading
 from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
@@ -19,7 +20,6 @@ ENGINES = {
 """The adapters: where the class of each is, as `module:name`. It takes `run` and `cache_dir`."""
 
 _AUTOMATIC = ("docker", "embedded")
-_NEEDS = {"docker": "docker testcontainers", "embedded": "docker filelock requests"}
 
 
 def choose_engine(name: str, *, run: str, cache_dir: Path) -> Engine:
@@ -50,11 +50,7 @@ def _load(name: str, *, run: str, cache_dir: Path) -> Engine:
         message = f"there is no image engine named {name!r}; choose one of auto, {', '.join(sorted(ENGINES))}"
         raise EngineError(message)
     module, _, attribute = ENGINES[name].partition(":")
-    try:
+    with loading(name):
         adapter: Any = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        missing = _NEEDS.get(name, name)
-        message = f"the {name} engine cannot be loaded: {error}. Install what it needs: `pip install {missing}`."
-        raise EngineUnavailableError(message) from error
     engine: Engine = adapter(run=run, cache_dir=cache_dir)
     return engine

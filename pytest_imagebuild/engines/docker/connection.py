@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
-import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import docker
 import docker.errors
@@ -20,6 +15,7 @@ import urllib3
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.context import ContextAPI
 
+from pytest_imagebuild.engines.docker.address import knock, usual_socket
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -33,7 +29,6 @@ HOST_NAME = "host.docker.internal"
 _FULL = "no space left on device"
 _MAKE_ROOM = "Free some: `imagebuild prune` removes what no image needs, `docker system prune` what Docker can spare."
 
-_CONNECT_SECONDS = 4
 _FIRST_ANSWER_SECONDS = 15
 # The commit of a layer with a GPU stack takes minutes on a slow disk; a dead daemon closes the socket at once.
 _CALL_SECONDS = 1800
@@ -59,7 +54,7 @@ def connect() -> Connection:
     """
     settings = _settings()
     address = str(settings["base_url"])
-    _knock(address)
+    knock(address)
     try:
         client = _client(settings)
     except (docker.errors.DockerException, *LOST) as error:
@@ -98,66 +93,8 @@ def _settings() -> dict[str, Any]:
         message = f"there is no Docker context named {name or 'as the Docker config says'}; see `docker context ls`."
         raise EngineUnavailableError(message)
     if context.Name == "default" or not context.Host:
-        return {"base_url": f"unix://{_usual_socket()}"}
+        return {"base_url": f"unix://{usual_socket()}"}
     return {"base_url": context.Host, "tls": context.TLSConfig}
-
-
-def _usual_socket() -> Path:
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"))
-    usual = Path("/var/run/docker.sock")
-    others = (
-        runtime / "docker.sock",
-        Path.home() / ".docker" / "run" / "docker.sock",
-        runtime / "podman" / "podman.sock",
-        Path("/run/podman/podman.sock"),
-    )
-    return next((path for path in (usual, *others) if _exists(path)), usual)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _knock(address: str) -> None:
-    """Open and close a connection, so that the usual failures get their own sentence, and soon."""
-    parts = urlsplit(address)
-    try:
-        if parts.scheme == "unix":
-            with socket.socket(socket.AF_UNIX) as knocking:
-                knocking.settimeout(_CONNECT_SECONDS)
-                knocking.connect(parts.netloc + parts.path)
-        elif parts.scheme in ("tcp", "http", "https") and parts.hostname:
-            socket.create_connection((parts.hostname, parts.port or 2375), _CONNECT_SECONDS).close()
-    except FileNotFoundError as error:
-        message = f"Docker does not answer at {address}: there is no such socket. {_how_to_start()}"
-        raise EngineUnavailableError(message) from error
-    except PermissionError as error:
-        helps = 'To be let in: `sudo usermod -aG docker "$USER"`, then log in again.'
-        raise EngineUnavailableError(f"Docker at {address} refuses this user: permission denied. {helps}") from error
-    except ConnectionRefusedError as error:
-        message = f"Docker does not answer at {address}: nothing listens there. {_how_to_start()}"
-        raise EngineUnavailableError(message) from error
-    except OSError as error:
-        message = f"Docker does not answer at {address}: {error}. Check DOCKER_HOST and `docker context ls`."
-        raise EngineUnavailableError(message) from error
-    if parts.scheme == "ssh":
-        forward = f"ssh -fNL /tmp/docker.sock:/var/run/docker.sock {parts.netloc}"
-        message = f"{address} cannot carry a session; run `{forward}` and set DOCKER_HOST=unix:///tmp/docker.sock."
-        raise EngineUnavailableError(message)
-
-
-def _how_to_start() -> str:
-    if platform.system() == "Darwin":
-        return "Start it: `open -a Docker`."
-    if shutil.which("dockerd"):
-        return "Start it: `sudo systemctl start docker`."
-    for tool, command in (("apt-get", "apt-get install docker.io"), ("dnf", "dnf install moby-engine")):
-        if shutil.which(tool):
-            return f"Install it: `sudo {command}`."
-    return "Install it: https://docs.docker.com/engine/install/."
 
 
 @contextmanager
