@@ -119,10 +119,15 @@ class Uses:
         """
         with self._exclusive():
             free = not any(key in keys for keys in self._living_claims())
-            if free:
-                with self._removals.open("ab") as file:
-                    file.write(b".")
-            yield free
+            if not free:
+                yield False
+                return
+            # Noted twice: who looks while it goes may still find it, and may not claim it afterwards either.
+            self._note_removal()
+            try:
+                yield True
+            finally:
+                self._note_removal()
 
     def claimed(self) -> dict[str, float]:
         """Return since when living processes have claimed layers, by their keys, in seconds since the epoch."""
@@ -148,6 +153,10 @@ class Uses:
             os.utime(below, (used, used))
         elif below.stat().st_mtime < used:
             os.utime(below, (used, used))
+
+    def _note_removal(self) -> None:
+        with self._removals.open("ab") as file:
+            file.write(b".")
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

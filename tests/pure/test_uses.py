@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_a_claim_waits_for_a_removal_that_goes_on(tmp_path: Path, uses: Uses) ->
         assert answers == []
     claiming.join(10)
     assert answers == [False]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["", "fails"])
+def test_a_claim_on_what_was_looked_up_during_a_removal_is_refused(tmp_path: Path, uses: Uses, fails: bool) -> None:
+    mine = Uses(tmp_path, "store")
+    with suppress(OSError), uses.removing("a") as free:
+        assert free
+        mark = mine.mark()
+        if fails:
+            raise OSError
+    assert not mine.claim(["a"], mark), "it was still there, and is gone now"
+    assert mine.claim(["a"], mine.mark())
 
 
 def test_stores_do_not_know_of_each_other(tmp_path: Path, uses: Uses) -> None:
