@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_imagebuild.session.session import Session
     from pytest_imagebuild.session.setup import Setup
 
-__all__ = ["EarlyContainers", "Told", "begin_early", "kept_by", "row", "run_identity"]
+__all__ = ["EarlyContainers", "Told", "begin_early", "engine_for", "kept_by", "row", "run_identity"]
 
 _START_SECONDS = 0.03
 
@@ -145,7 +145,7 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
     if options.force_build or options.ignore_cache or options.build_only:
         return None
     with suppress(EngineError, OSError):
-        engine = choose_engine(options.engine, run=run_identity(config), cache_dir=options.cache_dir)
+        engine = engine_for(options, run=run_identity(config), meanwhile=_load)
         with ExitStack() as undo:
             undo.callback(engine.close)
             early = EarlyContainers(engine, rows, kept_by(options, engine, run=run_identity(config)))
@@ -161,13 +161,33 @@ def begin_early(config: pytest.Config, rows: Sequence[object]) -> EarlyContainer
     return None
 
 
+def _load() -> None:
+    """Load what tells workers what to do, which takes a while."""
+    import pytest_imagebuild.dispatch.telling  # noqa: PLC0415
+    import pytest_imagebuild.session.session  # noqa: F401, PLC0415
+
+
+def engine_for(options: Options, *, run: str, meanwhile: Callable[[], object] = bool) -> Engine:
+    """Return the engine of a run; where containers were kept, what the process says of it that keeps them.
+
+    `meanwhile` is done while that process is waited for. Raises as `choose_engine` does.
+    """
+    if options.keep is not None:
+        from pytest_imagebuild.keeping.nearby import nearby  # noqa: PLC0415 - only such a run pays for it
+
+        engine = nearby(options.engine, run=run, cache_dir=options.cache_dir, meanwhile=meanwhile)
+        if engine is not None:
+            return engine
+    return choose_engine(options.engine, run=run, cache_dir=options.cache_dir)
+
+
 def kept_by(options: Options, engine: Engine, *, run: str) -> Kept | None:
     """Return what keeps containers for this run and the next, None where nothing does."""
     if options.keep is None:
         return None
     from pytest_imagebuild.keeping.kept import Kept  # noqa: PLC0415 - only such a run pays for it
 
-    return Kept(engine, options.cache_dir, run=run, seconds=options.keep)
+    return Kept(engine, options.cache_dir, run=run, seconds=options.keep, asked=options.engine)
 
 
 def run_identity(config: pytest.Config) -> str:

@@ -13,14 +13,13 @@ from pytest_imagebuild.dispatch import reports
 from pytest_imagebuild.dispatch.console import Console
 from pytest_imagebuild.dispatch.covering import left_out
 from pytest_imagebuild.dispatch.dispatcher import AT_ONCE, Dispatcher
-from pytest_imagebuild.dispatch.early import EarlyContainers, kept_by, run_identity
+from pytest_imagebuild.dispatch.early import EarlyContainers, engine_for, kept_by, run_identity
 from pytest_imagebuild.dispatch.gpus import missing_gpus, reports_of_missing
 from pytest_imagebuild.dispatch.invocation import OwnRun
 from pytest_imagebuild.dispatch.replay import SUMMARIES
 from pytest_imagebuild.dispatch.requests import Request, SessionKey, requests_of
 from pytest_imagebuild.dispatch.starter import SessionStarter
 from pytest_imagebuild.dispatch.workspace import Workspace
-from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.errors import (
     EngineError,
@@ -290,11 +289,7 @@ class Run:
     def _open(self) -> Workspace:
         __tracebackhide__ = True
         try:
-            engine = (
-                self._early.engine
-                if self._early
-                else choose_engine(self._options.engine, run=self.identity, cache_dir=self._options.cache_dir)
-            )
+            engine = self._early.engine if self._early else engine_for(self._options, run=self.identity)
             workspace = Workspace.open(
                 engine,
                 self._options,

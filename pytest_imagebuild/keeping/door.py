@@ -1,13 +1,15 @@
 """Where the process is that keeps containers, and how one talks to it: lines of JSON over a socket in its folder.
 
-<cache folder>/keepers/<store>/<who>/socket   one for each store of layers, user, Python and copy of this package
+<cache folder>/keepers/<store>/<who>/socket   one for each store of layers, and user, Python, copy of this package and
+                                              way to the engine, which are in <who>
                                      lock     held while it lives
                                      log      what it printed: nothing, where all went well
+<cache folder>/keepers/near/<who>             the last of these folders, for an engine as the user names it
 
 A connection asks one thing. `{"keep": [[key, *spec], ...], "run": id, "seconds": n}` has containers wait,
 `{"take": [reference, key, *spec]}` gets one, `{"let_go": true}` ends all that wait. The answer to the second carries
 the file descriptors of the container's streams, and the container lives as long as the connection, which can ask
-`{"wait": seconds}`.
+`{"wait": seconds}`. After `{"engine": name}` it is asked about layers (`answering.py`).
 """
 
 from __future__ import annotations
@@ -27,9 +29,12 @@ from pytest_imagebuild.engines.protocol import Engine
 from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.errors import EngineError
 
-__all__ = ["Line", "all_places", "ask", "call", "listen", "place_of", "silent"]
+__all__ = ["Line", "all_places", "ask", "call", "listen", "near", "place_of", "silent"]
 
-_PROTOCOL = 1
+_PROTOCOL = 2
+_WAYS = ("DOCKER_", "IMAGEBUILD_EMBEDDED_")
+_HOMES = ("HOME", "XDG_RUNTIME_DIR")
+"""The variables that lead to an engine: how their names begin, and names."""
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _CREDENTIALS = struct.Struct("iII")
 _LONGEST = 64 * 1024
@@ -41,11 +46,12 @@ _PATIENCE = 5.0
 
 def place_of(cache_dir: Path, engine: Engine) -> Path:
     """Return the folder of the process that keeps containers of an engine for this user and this Python."""
-    # Another version of this package has another file here, also at the same path.
-    code = os.stat(__file__)  # noqa: PTH116
-    who = [engine.name, os.getuid(), sys.executable, __file__, code.st_ino, code.st_mtime_ns, _PROTOCOL]
-    digest = hashlib.sha256(json.dumps(who).encode()).hexdigest()[:16]
-    return _places(cache_dir, engine) / digest
+    return _places(cache_dir, engine) / _who(engine.name)
+
+
+def near(cache_dir: Path, asked: str) -> Path:
+    """Return the file with the folder of the process that had the engine which a user asks for by this name."""
+    return cache_dir / "keepers" / "near" / _who(asked)
 
 
 def all_places(cache_dir: Path, engine: Engine) -> Sequence[Path]:
@@ -65,13 +71,16 @@ def listen(place: Path) -> socket.socket:
 
 
 def call(place: Path) -> Line | None:
-    """Return a connection to the process of a folder, None where there is none."""
+    """Return a connection to the process of a folder, None where there is none of this user."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(_PATIENCE)
     try:
+        # Only its owner can listen in it.
+        if os.stat(place).st_uid != os.getuid():  # noqa: PTH116
+            raise PermissionError
         with _address(place) as address:
             connection.connect(address)
-    except OSError:
+    except (OSError, ValueError):  # the latter for what is no path
         connection.close()
         return None
     return Line(connection)
@@ -151,6 +160,14 @@ class Line:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+
+def _who(name: str) -> str:
+    # Another version of this package has another file here, also at the same path.
+    code = os.stat(__file__)  # noqa: PTH116
+    ways = sorted((key, value) for key, value in os.environ.items() if key.startswith(_WAYS) or key in _HOMES)
+    who = [name, os.getuid(), sys.executable, __file__, code.st_ino, code.st_mtime_ns, _PROTOCOL, ways]
+    return hashlib.sha256(json.dumps(who).encode()).hexdigest()[:16]
 
 
 def _places(cache_dir: Path, engine: Engine) -> Path:

@@ -11,7 +11,7 @@ from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Container, Engine, ExitStatus, SessionSpec
 from pytest_imagebuild.errors import EngineError
-from pytest_imagebuild.keeping.door import Line, all_places, ask, call, place_of, silent
+from pytest_imagebuild.keeping.door import Line, all_places, ask, call, near, place_of, silent
 from pytest_imagebuild.keeping.rows import row_of
 
 __all__ = ["Kept", "let_go"]
@@ -26,11 +26,13 @@ _ANSWER_SECONDS = 30.0
 class Kept:
     """The containers of one run that may wait for it, and for the next one. Thread-safe.
 
-    They are kept for so many `seconds`. `run` is what the processes of a run share.
+    They are kept for so many `seconds`. `run` is what the processes of a run share, `asked` is what the user calls the
+    engine.
     """
 
-    def __init__(self, engine: Engine, cache_dir: Path, *, run: str, seconds: float) -> None:
+    def __init__(self, engine: Engine, cache_dir: Path, *, run: str, seconds: float, asked: str) -> None:
         self._engine = engine
+        self._asked = asked
         self._cache_dir = cache_dir.absolute()
         self._run = run
         self._seconds = seconds
@@ -64,6 +66,7 @@ class Kept:
             _begin(self._engine.name, self._cache_dir, place, request)
         elif "error" in answer:
             raise EngineError(f"{_NONE}: {answer['error']}")
+        _note(near(self._cache_dir, self._asked), str(place))
 
     def _take(self, layer: BuiltLayer, spec: SessionSpec) -> _Lent | None:
         row = row_of(spec)
@@ -128,6 +131,16 @@ def let_go(cache_dir: Path, engine: Engine) -> int:
     """
     answers = [ask(place, {"let_go": True}) or {} for place in all_places(cache_dir.absolute(), engine)]
     return sum(ended for answer in answers if isinstance(ended := answer.get("ended"), int))
+
+
+def _note(path: Path, text: str) -> None:
+    """Write a file, if it says anything else. A run does without it."""
+    with suppress(OSError):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(exist_ok=True)
+            new = path.with_name(f"{path.name}.{os.getpid()}")
+            new.write_text(text, encoding="utf-8")
+            new.replace(path)
 
 
 def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, object]) -> None:

@@ -21,6 +21,7 @@ from pytest_imagebuild.engines.choose import choose_engine
 from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Container, ExitStatus, SessionSpec
 from pytest_imagebuild.errors import EngineError
+from pytest_imagebuild.keeping.answering import answer_for
 from pytest_imagebuild.keeping.door import Line, ask, listen
 from pytest_imagebuild.keeping.keeper import Keeper
 from pytest_imagebuild.keeping.relay import Relay
@@ -50,7 +51,7 @@ def serve(
         undo.callback(engine.close)
         keeper = Keeper(engine)
         undo.callback(keeper.close)
-        service = _Service(keeper)
+        service = _Service(keeper, cache_dir)
         service.answer(asked)
         listener = undo.enter_context(closing(listen(place)))
         undo.callback((place / "socket").unlink, missing_ok=True)
@@ -63,8 +64,9 @@ def serve(
 class _Service:
     """What answers the connections."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, cache_dir: Path) -> None:
         self._keeper = keeper
+        self._cache_dir = cache_dir
         self._connected: set[Line] = set()
 
     def serve(self, listener: socket.socket) -> None:
@@ -92,6 +94,8 @@ class _Service:
             match asked:
                 case {"take": [str(reference), str(key), *row]} if (spec := spec_of(row)) is not None:
                     self._lend(line, reference, key, spec)
+                case {"engine": str(name)}:
+                    answer_for(name, self._cache_dir, line)
                 case _:
                     line.send(self._answer_or_why_not(asked))
         except (OSError, EngineError):

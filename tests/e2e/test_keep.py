@@ -29,6 +29,12 @@ from pytest_imagebuild import Image
 def test_inside(number):
     {body}
 """
+LOADED = """
+import sys
+
+def pytest_unconfigure():
+    print("loaded:", sorted({"docker", "pytest_imagebuild.engines.embedded.engine"} & set(sys.modules)))
+"""
 FRESH = 'assert os.environ["NONCE"]; (pathlib.Path("/") / f"mine{number}").touch(exist_ok=False)'
 
 
@@ -221,7 +227,44 @@ def test_a_run_whose_container_goes_with_the_process_that_kept_it_says_so_and_go
         assert "1 failed, 1 passed" in run.output
         assert "The process that kept the container has ended." in run.output
     # It removes what the dead left.
-    keeping.run(KEEP, code=1)
+    keeping.run(code=1)
+
+
+def test_the_process_that_keeps_them_answers_for_the_engine_and_the_engine_is_opened_where_that_is_not_enough(
+    keeping: Keeping,
+) -> None:
+    keeping.run(KEEP)
+    keeping.ready()
+    (keeping.folder / "conftest.py").write_text(LOADED)
+    assert "loaded: []" in keeping.run(KEEP)
+    keeping.ready()
+    assert "loaded: []" not in keeping.run()
+    keeping.write(FRESH, nonce="other")
+    printed = keeping.run(KEEP)
+    assert "loaded: []" not in printed
+    assert "built 2" in printed
+    keeping.ready(2)
+    assert "loaded: []" in keeping.run(KEEP)
+
+
+def test_what_the_dead_left_goes_after_a_run_for_which_that_process_answered(
+    keeping: Keeping, engine: EngineUnderTest
+) -> None:
+    def begun(container: str) -> bool:
+        return engine.has_file(container, "/begun")
+
+    keeping.run(KEEP)
+    keeping.ready()
+    waits = {*engine.remains(keeping.nonce)}
+    keeping.write('pathlib.Path("/begun").touch(); time.sleep(600)')
+    with Running(keeping.folder) as run:
+        wait_until("the test to begin", run.while_alive(lambda: any(map(begun, engine.containers()))))
+        run.kill()
+    left = {*engine.remains(keeping.nonce)} - waits
+    assert left, "nothing to sweep"
+    keeping.write(FRESH)
+    assert "; containers kept: 1" in keeping.run(KEEP)
+    wait_until("what was left to go", lambda: not left & {*engine.remains(keeping.nonce)})
 
 
 def test_a_process_that_does_not_answer_is_left_alone(keeping: Keeping) -> None:

@@ -11,7 +11,7 @@ from hostile import FILE, ITEMS, HostileContainer, conversations, honest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from pytest_imagebuild.dispatch import run
+from pytest_imagebuild.dispatch import early
 from pytest_imagebuild.engines.memory import MemoryEngine
 from pytest_imagebuild.errors import ImageBuildError, WireError
 from pytest_imagebuild.session.session import Session
@@ -85,7 +85,7 @@ def test_a_whole_run_has_an_outcome_for_each_test(
         containers.append(HostileContainer(pieces))
         return containers[-1]
 
-    monkeypatch.setattr(run, "choose_engine", lambda _name, *, run, cache_dir: MemoryEngine(run=run, sessions=start))
+    monkeypatch.setattr(early, "choose_engine", lambda _name, *, run, cache_dir: MemoryEngine(run=run, sessions=start))
     monkeypatch.setenv("IMAGEBUILD_CACHE_DIR", str(pytester.path / "cache"))
     pytester.makepyfile(test_it=TEST)
     begun = time.monotonic()

@@ -258,7 +258,7 @@ def test_all_that_wait_are_let_go_at_once(keeper: Keeper, engine: _Engine) -> No
 
 @pytest.fixture
 def kept(engine: _Engine, tmp_path: Path) -> Kept:
-    return Kept(cast("Any", engine), tmp_path, run="run", seconds=60)
+    return Kept(cast("Any", engine), tmp_path, run="run", seconds=60, asked="auto")
 
 
 def _answering(place: Path, answer: Callable[[socket.socket], None]) -> threading.Thread:
