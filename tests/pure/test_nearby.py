@@ -187,7 +187,7 @@ def test_for_all_else_an_engine_is_opened_here_and_asked_from_then_on(
     engine = _nearby(tmp_path)
     assert engine is not None
     layers = engine.layers()
-    assert engine.start(cast("Any", 1), cast("Any", 2)) == (1, 2)
+    assert cast("object", engine.start(cast("Any", 1), cast("Any", 2))) == (1, 2)
     assert cast("object", engine.gpus()) == "gpus"
     assert engine.find("c") == _layer("c")
     assert layers.get("c") == _layer("c")
