@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_imagebuild.engines.layers import BuiltLayer
 from pytest_imagebuild.engines.pipes import PipeChannel
 from pytest_imagebuild.engines.protocol import Container, Engine, ExitStatus, SessionSpec
+from pytest_imagebuild.engines.replacing import replace_text
 from pytest_imagebuild.errors import EngineError
 from pytest_imagebuild.keeping.door import Line, all_places, ask, call, near, place_of, silent
 from pytest_imagebuild.keeping.rows import row_of
@@ -138,9 +139,7 @@ def _note(path: Path, text: str) -> None:
     with suppress(OSError):
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(exist_ok=True)
-            new = path.with_name(f"{path.name}.{os.getpid()}")
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
+            replace_text(path, text)
 
 
 def _begin(engine: str, cache_dir: Path, place: Path, request: Mapping[str, object]) -> None:

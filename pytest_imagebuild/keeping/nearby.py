@@ -66,7 +66,7 @@ class _Nearby:
         return self._capabilities
 
     def gpus(self) -> GpuInventory:
-        """Return its GPUs."""
+        """Return its GPUs. Who is handed this method may never call it, and then no engine is opened."""
         return self._here().gpus()
 
     def layers(self, namespace: str = "") -> Mapping[str, BuiltLayer]:

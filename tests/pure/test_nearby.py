@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
-from pytest_imagebuild.engines.protocol import Capabilities, Engine
+from pytest_imagebuild.engines.protocol import Capabilities, Engine, SessionSpec
 from pytest_imagebuild.engines.uses import Uses
 from pytest_imagebuild.errors import EngineError, EngineUnavailableError
 from pytest_imagebuild.keeping import answering, nearby
@@ -228,14 +228,15 @@ def test_one_that_ends_in_the_middle_is_replaced_by_an_engine_here(
     "answer", [b"", b"not json\n", b"[]\n", b"{}\n", b'{"capabilities": 1}\n', b'{"capabilities": {"a": 1}}\n']
 )
 def test_whatever_else_it_answers_is_no_engine(place: Path, tmp_path: Path, answer: bytes) -> None:
+    listener = listen(place)
+
     def say() -> None:
-        with listen(place) as listener, listener.accept()[0] as connection:
+        with listener, listener.accept()[0] as connection:
             connection.recv(4096)
             connection.sendall(answer)
 
     thread = threading.Thread(target=say)
     thread.start()
-    _wait((place / "socket").exists)
     assert _nearby(tmp_path) is None
     thread.join(20)
 
@@ -297,11 +298,13 @@ def test_another_way_to_an_engine_leads_to_another_process(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     engine = cast("Engine", _Engine())
-    monkeypatch.setenv(name, "other")
-    assert place_of(tmp_path, engine) != place
-    assert not near(tmp_path, ASKED).exists()
-    monkeypatch.delenv(name)
+    with monkeypatch.context() as changed:
+        changed.setenv(name, "other")
+        assert place_of(tmp_path, engine) != place
+        assert not near(tmp_path, ASKED).exists()
     monkeypatch.setenv("OTHER", "variable")
+    assert place_of(tmp_path, engine) == place
+    assert near(tmp_path, ASKED).exists()
 
 
 def test_the_process_that_keeps_containers_is_noted_as_the_one_to_ask(
@@ -310,8 +313,6 @@ def test_the_process_that_keeps_containers_is_noted_as_the_one_to_ask(
     near(tmp_path, ASKED).write_text("another")
     kept = Kept(cast("Engine", _Engine()), tmp_path, run="run", seconds=60, asked=ASKED)
     serve(lambda line: line.send({"waiting": 1} if line.receive() else {}))
-    from pytest_imagebuild.engines.protocol import SessionSpec
-
     kept.keep([(_layer("a"), SessionSpec(command=("start",)))])
     assert near(tmp_path, ASKED).read_text() == str(place)
     assert [path.name for path in near(tmp_path, ASKED).parent.iterdir()] == [near(tmp_path, ASKED).name]

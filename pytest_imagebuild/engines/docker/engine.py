@@ -72,8 +72,7 @@ class DockerEngine:
         credentials: Credentials | None = None,
     ) -> BuiltLayer:
         """Bring the pinned base image into the engine, verified, as a layer."""
-        opened = self._open()
-        return opened.commit(opened.bases.bring(reference, pin, output, credentials), None, labels, output)
+        return self._open().import_base(reference, pin, labels, output, credentials)
 
     def build(self, parent: BuiltLayer, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
         """Execute `work` in a container of `parent` and keep the result as the layer of `labels.key`."""
@@ -164,7 +163,7 @@ class DockerEngine:
             if self._opened is None:
                 look()
                 with loading(self.name):
-                    from pytest_imagebuild.engines.docker.opened import opened  # noqa: PLC0415 - it takes 0.2 s
+                    from pytest_imagebuild.engines.docker.opened import Opened  # noqa: PLC0415 - it takes 0.2 s
 
-                self._opened = opened(run=self._run, cache_dir=self._cache_dir)
+                self._opened = Opened(run=self._run, cache_dir=self._cache_dir)
             return self._opened

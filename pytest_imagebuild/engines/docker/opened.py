@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_imagebuild.engines.archives import Archives
 from pytest_imagebuild.engines.docker.bases import Bases
-from pytest_imagebuild.engines.docker.connection import HOST_NAME, Connection, connect, engine_errors
+from pytest_imagebuild.engines.docker.connection import HOST_NAME, connect, engine_errors
 from pytest_imagebuild.engines.docker.gpus import Gpus
 from pytest_imagebuild.engines.docker.housekeeping import remove_layer, stored_layers
 from pytest_imagebuild.engines.docker.load import load_archive
@@ -26,14 +26,15 @@ from pytest_imagebuild.engines.uses import folder_name
 from pytest_imagebuild.engines.work import Work
 
 if TYPE_CHECKING:
+    from pytest_imagebuild.engines.credentials import Credentials
     from pytest_imagebuild.engines.docker.dockerfile.build import DockerfileBuilder
     from pytest_imagebuild.engines.docker.launcher import Launcher
     from pytest_imagebuild.engines.generations import Claims
-    from pytest_imagebuild.engines.layers import BuiltLayer, LayerLabels
+    from pytest_imagebuild.engines.layers import BasePin, BuiltLayer, LayerLabels
     from pytest_imagebuild.engines.protocol import Output
     from pytest_imagebuild.engines.stored import StoredLayer
 
-__all__ = ["Opened", "opened"]
+__all__ = ["Opened"]
 
 _PIDS_LIMIT = 4096
 _NO_CONTROLLER = (
@@ -42,16 +43,11 @@ _NO_CONTROLLER = (
 )
 
 
-def opened(*, run: str, cache_dir: Path) -> Opened:
-    """Connect to Docker. Raises EngineUnavailableError."""
-    return Opened(connect(), run=run, cache_dir=cache_dir)
-
-
 class Opened:
-    """The parts of an engine, and what several of them do together."""
+    """The parts of an engine, and what several of them do together. Raises EngineUnavailableError."""
 
-    def __init__(self, connection: Connection, *, run: str, cache_dir: Path) -> None:
-        self.connection = connection
+    def __init__(self, *, run: str, cache_dir: Path) -> None:
+        self.connection = connection = connect()
         self._api = api = connection.client.api
         with engine_errors("describe itself"):
             info = api.info()
@@ -98,9 +94,14 @@ class Opened:
             )
         return self._launcher
 
-    def commit(self, image: str, work: Work | None, labels: LayerLabels, output: Output) -> BuiltLayer:
-        """Execute `work`, if any, in a container of an image and keep the result as the layer of `labels.key`."""
-        work = work or Work()
+    def import_base(
+        self, reference: str, pin: BasePin, labels: LayerLabels, output: Output, credentials: Credentials | None
+    ) -> BuiltLayer:
+        """Bring the pinned base image into the engine, as a layer."""
+        return self.commit(self.bases.bring(reference, pin, output, credentials), Work(), labels, output)
+
+    def commit(self, image: str, work: Work, labels: LayerLabels, output: Output) -> BuiltLayer:
+        """Execute `work` in a container of an image and keep the result as the layer of `labels.key`."""
         config = self.store.config(image)
         with self.workshop.done(image, config, work, output) as (container, _):
             return self.store.commit(container, config, work.config, labels)
